@@ -1,0 +1,43 @@
+"""Work off the GUI thread, its results on it. Knows nothing about the work, nor about Qt.
+
+The owner calls `pump()` on the GUI thread again and again, from a timer. Each call waits a moment
+for results: Slicer holds Python's lock while its event loop is in C++, so this wait is also what
+lets the worker run.
+"""
+
+import logging
+import queue
+import threading
+
+
+class Background:
+    """Starts work on threads and keeps what they want done on the GUI thread."""
+
+    def __init__(self):
+        self._wanted = queue.Queue()
+
+    def start(self, work):
+        """Runs `work()` on a thread of its own. It reports through `post`."""
+        threading.Thread(target=work, name="BiRD worker", daemon=True).start()
+
+    def post(self, callback):
+        """Asks for `callback()` on the GUI thread. Called from any thread."""
+        self._wanted.put(callback)
+
+    def pump(self, wait_s=0.005):
+        """Runs everything posted so far; waits up to `wait_s` for the first. On the GUI thread."""
+        try:
+            callback = self._wanted.get(timeout=wait_s)
+            while True:
+                _run(callback)
+                callback = self._wanted.get_nowait()
+        except queue.Empty:
+            return
+
+
+def _run(callback):
+    """One failing callback must not keep the others from the user."""
+    try:
+        callback()
+    except Exception:
+        logging.exception("BiRD: showing a result failed")

@@ -1,0 +1,103 @@
+"""Boxes of one volume as slice views need them: which a view cuts, and where to draw those.
+
+World positions are those of the volume's parent transform at the time of making. Knows nothing
+about the nodes that show the boxes, nor where the boxes are stored.
+"""
+
+from collections import namedtuple
+
+import numpy as np
+
+from . import scene as geometry
+
+_PARALLEL = 0.99  # cosine between view and slice normal, above which a view faces the slices
+_ROOM = 0.2  # of the view's width; left of that, words to the left would leave the view
+
+# finding: key; words: the caption; plane: of the slices that the box was found on
+Entry = namedtuple("Entry", "finding label words plane")
+
+
+class Boxes:
+    """Oriented boxes `slabs` ((center_ras, size_mm, axes_ras) each), described by `entries`."""
+
+    def __init__(self, volume, entries, slabs):
+        self.volume = volume
+        self.entries = entries
+        self._slabs = slabs
+        corners = [geometry.cornersWorld(volume, *slab) for slab in slabs]
+        self._corners = np.array(corners).reshape(-1, 8, 3)
+        planes = {entry.plane for entry in entries}
+        normals = {plane: geometry.sliceNormalWorld(volume, plane) for plane in planes}
+        self._normals = np.array([normals[entry.plane] for entry in entries]).reshape(-1, 3)
+
+    def captionOn(self, index, frame):
+        """(world position, leftwards) of a box's words, above it on the view's plane.
+
+        On the view's left half they run leftwards from the box's right corner where there is room,
+        so that the words of a left and a right organ do not meet.
+        """
+        in_view = (self._corners[index] - frame.middle) @ frame.axes  # (8, 3): right, up, out
+        left, right, top = in_view[:, 0].min(), in_view[:, 0].max(), in_view[:, 1].max()
+        leftwards = left + right < 0 and right > -_ROOM * frame.width_mm
+        corner = frame.middle + frame.axes @ [right if leftwards else left, top, 0.0]
+        return corner, bool(leftwards)
+
+    def _cut(self, frame):
+        """Which boxes the view's plane cuts; a plane between two slices cuts one of them."""
+        distance = (self._corners - frame.middle) @ frame.axes[:, 2]  # (boxes, 8)
+        return (distance.min(axis=1) <= 0) & (distance.max(axis=1) > 0)
+
+    def _faced(self, frame):
+        return np.abs(self._normals @ frame.axes[:, 2]) > _PARALLEL
+
+
+class SliceBoxes(Boxes):
+    """Boxes on single slices, one slice spacing thick: for views that face the slices.
+
+    `rows` are findings.Row, or anything with the same fields.
+    """
+
+    def __init__(self, volume, rows):
+        words = ("{} {:.2f}".format(row.label, row.score) for row in rows)
+        entries = [Entry(row.finding, row.label, w, row.plane) for row, w in zip(rows, words)]
+        place = geometry.slabOfSliceBox
+        super().__init__(
+            volume, entries, [place(volume, row.plane, row.corners_ras) for row in rows]
+        )
+
+    def crossedBy(self, frame):
+        """Indices of the boxes on the slice that a view (scene.Frame) shows."""
+        return np.flatnonzero(self._cut(frame) & self._faced(frame)).tolist()
+
+    def placeOn(self, index, frame):
+        """(center_ras, size_mm, axes_ras), moved within the slice onto the view's plane.
+
+        There the outline is whole, wherever within the slice the view stands.
+        """
+        center_ras, size_mm, axes_ras = self._slabs[index]
+        corners = self._corners[index]
+        thin = corners[1] - corners[0]  # the slab's last axis varies first
+        normal = frame.axes[:, 2]
+        depth = (frame.middle - corners.mean(axis=0)) @ normal / (thin @ normal)  # -0.5..0.5
+        return center_ras + depth * size_mm[2] * axes_ras[:, 2], size_mm, axes_ras
+
+
+class FindingBoxes(Boxes):
+    """3D boxes of findings, as their ROI nodes stand: for views that cut across the slices.
+
+    `rois` are the nodes, `rows` a Row of each.
+    """
+
+    def __init__(self, volume, rois, rows):
+        entries = [
+            Entry(row.finding, row.label, roi.GetName(), row.plane) for roi, row in zip(rois, rows)
+        ]
+        super().__init__(volume, entries, [geometry.boxOfNode(roi) for roi in rois])
+
+    def crossedBy(self, frame):
+        """Indices of the boxes that a view cuts across the slices they were found on."""
+        return np.flatnonzero(self._cut(frame) & ~self._faced(frame)).tolist()
+
+    def placeOn(self, index, frame):
+        """(center_ras, size_mm, axes_ras), the same in every view."""
+        return self._slabs[index]

@@ -1,0 +1,275 @@
+"""HTTP to the BiRD server, protocol version 1. Standard library only.
+
+Knows nothing about Slicer, MRML, Qt or threads of its caller: every call blocks until it is
+answered, cancelled or failed, and fails with one of the errors of `errors.py`.
+"""
+
+import http.client
+import json
+import socket
+import threading
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+from . import answers
+from .address import Address
+from .errors import (
+    BadRequest,
+    BirdError,
+    Cancelled,
+    NotFound,
+    Refused,
+    ServerDown,
+    ServerFault,
+    VersionMismatch,
+)
+
+API = 1
+CHUNK_BYTES = 1 << 18
+CANCEL_POLL_S = 0.1
+
+
+class Client:
+    """One server and how to reach it; holds no connection between calls.
+
+    `timeout_s` limits connecting and short answers, `patience_s` the silence while the server
+    reads an upload or thinks about a batch.
+    """
+
+    def __init__(self, url, token=None, timeout_s=10.0, patience_s=300.0):
+        self.address = Address(url)
+        self._token = (token or "").strip()
+        self._timeout_s = timeout_s
+        self._patience_s = patience_s
+
+    def health(self):
+        """answers.Health of the server; raises VersionMismatch where it speaks another protocol."""
+        answer = self._call("GET", "/health", patience_s=self._timeout_s)
+        api = answer.get("api")
+        if api != API:
+            raise VersionMismatch(
+                "The server speaks BiRD protocol {!r}, this module speaks {}.".format(api, API)
+            )
+        return answers.read_health(answer)
+
+    def upload(self, path, progress=None, cancelled=None):
+        """Sends a volume file in pieces and returns answers.StoredVolume.
+
+        `progress(sent, total)` is called in bytes after each piece; `cancelled()` is asked before.
+        """
+        path = Path(path)
+        with path.open("rb") as stream:
+            body = _pieces(stream, path.stat().st_size, progress, cancelled)
+            headers = {
+                "Content-Type": "application/octet-stream",
+                "Content-Length": str(path.stat().st_size),
+            }
+            target = "/volumes?name=" + quote(path.name)
+            return answers.read_stored_volume(
+                self._call("PUT", target, body, headers, cancelled=cancelled)
+            )
+
+    def ground(self, volume_id, labels, plane="axial", slices=None, window=None, threshold=0.5,
+               near=None, on_event=None, cancelled=None):  # fmt: skip
+        """Where are these things? Returns answers.Grounding.
+
+        `slices` is a half-open range of indices or None for all, `window` (level, width) or None
+        for the server's choice. `on_event(answers.Progress)` is called per batch.
+        """
+        question = {
+            "volume_id": volume_id,
+            "labels": list(labels),
+            "plane": plane,
+            "slices": slices,
+            "window": window,
+            "threshold": threshold,
+            "near": near,
+        }
+        with self._open("POST", "/ground", *_json(question), cancelled=cancelled) as response:
+            for event in _events(response):
+                if event.get("event") == "result":
+                    return answers.read_grounding(event.get("result"))
+                if event.get("event") == "error":
+                    raise _told_error(ServerFault, event, "The server stopped with an error.")
+                if event.get("event") == "progress" and on_event is not None:
+                    on_event(answers.read_progress(event))
+            raise ServerDown("The server's answer ended without a result.", "Ask again.")
+
+    def refer(self, volume_id, box_ras, task="roc", plane="axial", window=None, cancelled=None):
+        """What is in this box? Returns answers.Referring. `box_ras`: two opposite corners, mm."""
+        question = {
+            "volume_id": volume_id,
+            "box_ras": list(box_ras),
+            "task": task,
+            "plane": plane,
+            "window": window,
+        }
+        return answers.read_referring(
+            self._call("POST", "/refer", *_json(question), cancelled=cancelled)
+        )
+
+    def ask(self, volume_id, question, plane="axial", slice_index=0, window=None, cancelled=None):
+        """A free question about one slice. Returns answers.Reply."""
+        body = {
+            "volume_id": volume_id,
+            "question": question,
+            "plane": plane,
+            "slice": slice_index,
+            "window": window,
+        }
+        return answers.read_reply(self._call("POST", "/ask", *_json(body), cancelled=cancelled))
+
+    def _call(self, method, target, body=None, headers=(), patience_s=None, cancelled=None):
+        with self._open(method, target, body, headers, patience_s, cancelled) as response:
+            return _object(response.read())
+
+    @contextmanager
+    def _open(self, method, target, body=None, headers=(), patience_s=None, cancelled=None):
+        """An answered request; every failure inside the `with` becomes one of our errors."""
+        connection, prefix = self.address.connect(self._timeout_s)
+        headers = dict(headers, Accept="application/json", Connection="close")
+        if self._token:
+            headers["Authorization"] = "Bearer " + self._token
+        try:
+            connection.connect()
+            connection.sock.settimeout(patience_s or self._patience_s)
+            with _breaking_off(connection.sock, cancelled):
+                _send(connection, method, prefix + "/bird/v1" + target, body, headers)
+                response = connection.getresponse()
+                if not 200 <= response.status < 300:
+                    raise _refusal(self.address, response)
+                yield response
+        except (BirdError, OSError, http.client.HTTPException) as error:
+            if cancelled is not None and cancelled():
+                raise Cancelled("Cancelled.") from error
+            if isinstance(error, BirdError):
+                raise
+            raise _unreachable(self.address, error) from error
+        finally:
+            connection.close()
+
+
+def _send(connection, method, target, body, headers):
+    """Sends a request; where the server hangs up in the middle, its answer is still read."""
+    try:
+        connection.request(method, target, body=body, headers=headers)
+    except (BrokenPipeError, ConnectionResetError):
+        if body is None or connection.sock is None:
+            raise
+
+
+def _pieces(stream, total, progress, cancelled):
+    sent = 0
+    while True:
+        if cancelled is not None and cancelled():
+            raise Cancelled("Upload cancelled.")
+        piece = stream.read(CHUNK_BYTES)
+        if not piece:
+            return
+        yield piece
+        sent += len(piece)
+        if progress is not None:
+            progress(sent, total)
+
+
+@contextmanager
+def _breaking_off(sock, cancelled):
+    """Shuts the socket down as soon as `cancelled()` turns true: a blocked read then returns."""
+    if cancelled is None:
+        yield
+        return
+    over = threading.Event()
+
+    def watch():
+        while not over.wait(CANCEL_POLL_S):
+            if cancelled():
+                _shut_down(sock)
+                return
+
+    watcher = threading.Thread(target=watch, name="BiRD cancel", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
+
+
+def _shut_down(sock):
+    try:
+        sock.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        sock.close()  # the server was faster
+
+
+def _json(question):
+    return json.dumps(question).encode(), {"Content-Type": "application/json"}
+
+
+def _events(response):
+    for line in response:
+        if line.strip():
+            yield _object(line)
+
+
+def _object(data):
+    try:
+        answer = json.loads(data)
+    except ValueError as error:
+        raise ServerFault(
+            "What answers there is not a BiRD server: its answer is not JSON.",
+            "Check the address.",
+        ) from error
+    if not isinstance(answer, dict):
+        raise ServerFault("The server's answer is no JSON object: {:.60}".format(repr(answer)))
+    return answer
+
+
+def _refusal(address, response):
+    """The typed error for an HTTP status that is not 2xx, with the server's own words."""
+    try:
+        told = _object(response.read(1 << 20))
+    except ServerFault:
+        told = {}
+    status = response.status
+    where = "The server at {}".format(address.url)
+    if status in (401, 403):
+        return _told_error(Refused, told, "{} refuses this token ({}).".format(where, status))
+    if status == 404:
+        return _told_error(NotFound, told, "{} runs but knows no BiRD there (404).".format(where))
+    if 400 <= status < 500:
+        return _told_error(BadRequest, told, "{} declines ({}).".format(where, status))
+    if 300 <= status < 400:
+        there = response.getheader("Location", "another address")
+        return NotFound("{} points to {}.".format(where, there), "Enter that address.")
+    return _told_error(ServerFault, told, "{} failed ({}).".format(where, status))
+
+
+def _told_error(kind, told, otherwise):
+    """`kind` in the server's words where they are in the protocol, else in ours."""
+    code, message, hint = (told.get(name) for name in ("error", "detail", "hint"))
+    if not isinstance(code, str) or not isinstance(message, str):
+        return kind(otherwise)
+    error = kind(message, hint if isinstance(hint, str) and hint else None)
+    error.code = code
+    return error
+
+
+def _unreachable(address, error):
+    if isinstance(error, socket.timeout):
+        return ServerDown(
+            "The server at {} does not answer in time.".format(address.url),
+            "Wait until it has loaded its model, or look at its log.",
+        )
+    if isinstance(error, socket.gaierror):
+        return ServerDown(
+            "No computer is called {!r}.".format(address.host), "Correct the server's name."
+        )
+    if isinstance(error, ConnectionRefusedError):
+        return ServerDown("No server runs at {}.".format(address.url))
+    if isinstance(error, (http.client.IncompleteRead, ConnectionError)):
+        return ServerDown("The connection to {} broke off.".format(address.url), "Ask again.")
+    if isinstance(error, http.client.HTTPException):
+        return ServerDown("What answers at {} is no web server.".format(address.url))
+    return ServerDown("Cannot reach {}: {}.".format(address.url, error))

@@ -1,0 +1,41 @@
+"""A question as the user put it together in the panel, and whether it can be asked.
+
+Knows nothing about HTTP, nor where in the panel the parts come from.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Tuple
+
+
+@dataclass(frozen=True)
+class Question:
+    """What to look for, and where."""
+
+    volume: Any  # vtkMRMLScalarVolumeNode or None
+    labels: Tuple[str, ...] = ()
+    plane: str = "axial"  # of the volume's own axes
+    whole_volume: bool = False  # else the slice that the user looks at
+    threshold: float = 0.5  # presence probability, 0..1, below which a label is absent
+    send_window: bool = True  # ask with the brightness that the user sees
+
+
+def parse_labels(text):
+    """One label per line, in order, without blanks and repetitions.
+
+    >>> parse_labels("liver\\n\\n  right  kidney \\nliver")
+    ('liver', 'right kidney')
+    """
+    labels = (" ".join(line.split()) for line in text.splitlines())
+    return tuple(dict.fromkeys(label for label in labels if label))
+
+
+def summary(question, slice_index=None):
+    """The question in a few words, for folders and the log.
+
+    >>> summary(Question(None, ("liver", "spleen")), 12)
+    'liver, spleen (axial 12)'
+    """
+    labels = ", ".join(question.labels)
+    labels = labels if len(labels) <= 60 else labels[:57] + "..."
+    where = question.plane if slice_index is None else "{} {}".format(question.plane, slice_index)
+    return "{} ({})".format(labels, where)

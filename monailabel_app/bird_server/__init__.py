@@ -1,0 +1,1 @@
+"""The server room: BiRD over HTTP, inside a MONAI Label server."""

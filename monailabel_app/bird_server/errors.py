@@ -1,0 +1,118 @@
+"""Every failure as JSON `{"error": CODE, "detail": what, "hint": what to do}`.
+
+The only place that gives HTTP status codes to errors. Knows nothing about routes.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+from bird_vlm.errors import (
+    BadVolumeError,
+    BirdError,
+    CheckpointError,
+    UnknownLabelError,
+)
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+from bird_server.service import known_labels
+from bird_server.volumes_store import BadNameError, TooLargeError, UnknownVolumeError
+
+logger = logging.getLogger(__name__)
+LABELS_IN_HINT = 100
+
+# From the special to the general: the first class that fits gives status, code and hint.
+_BIRD_ERRORS: tuple[tuple[type[BirdError], int, str, str], ...] = (
+    (UnknownVolumeError, 404, "unknown_volume", "Upload it with PUT /bird/v1/volumes, ask again."),
+    (BadNameError, 400, "bad_name", "Give a plain file name, such as scan.nii.gz."),
+    (TooLargeError, 413, "too_large", "Crop or compress the volume, or raise the server's limit."),
+    (BadVolumeError, 422, "bad_volume", "Send one 3D volume or 2D image that opens elsewhere."),
+    (UnknownLabelError, 422, "unknown_label", "Ask for a label that this model knows."),
+    (CheckpointError, 503, "model_unavailable", "Ask whoever runs this server to check --model."),
+    (BirdError, 422, "bad_request", "Correct the named argument and send the request again."),
+)
+_HTTP_ERRORS: dict[int, tuple[str, str]] = {
+    400: ("bad_request", "Correct the request and send it again."),
+    401: ("unauthorized", "Send the header 'Authorization: Bearer TOKEN'."),
+    403: ("forbidden", "This server does not allow that."),
+    404: ("not_found", "GET /docs lists the routes, GET /info/ the models."),
+    405: ("method_not_allowed", "GET /docs lists the routes and their methods."),
+    413: ("too_large", "Send less, or raise the server's limit."),
+    422: ("bad_request", "Correct the named argument and send the request again."),
+    503: ("unavailable", "Try again in a while."),
+}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One failure, ready to be sent."""
+
+    status: int  # HTTP status code
+    error: str  # code for programs
+    detail: str  # what happened, for people
+    hint: str  # what to do next
+
+    def body(self) -> dict[str, str]:
+        return {"error": self.error, "detail": self.detail, "hint": self.hint}
+
+    def response(self) -> JSONResponse:
+        headers = {"WWW-Authenticate": "Bearer"} if self.status == 401 else None
+        return JSONResponse(self.body(), self.status, headers)
+
+
+class ApiError(HTTPException):
+    """A refusal with its own code and hint; clean JSON from stock MONAI Label routes too."""
+
+    def __init__(self, status: int, code: str, detail: str, hint: str) -> None:
+        super().__init__(status, detail)
+        self.problem = Problem(status, code, detail, hint)
+
+
+def problem_of(error: Exception) -> Problem:
+    """What to tell the client about `error`; the text of unforeseen errors stays in the log."""
+    if isinstance(error, ApiError):
+        return error.problem
+    if isinstance(error, BirdError):
+        return _bird_problem(error)
+    if isinstance(error, HTTPException):
+        code = "server_error" if error.status_code >= 500 else "bad_request"
+        code, hint = _HTTP_ERRORS.get(error.status_code, (code, "See the detail."))
+        return Problem(error.status_code, code, str(error.detail), hint)
+    if isinstance(error, RequestValidationError):
+        return Problem(422, "bad_request", _validation_detail(error), _HTTP_ERRORS[422][1])
+    if isinstance(error, ClientDisconnect):
+        return Problem(400, "disconnected", "the client closed the connection", "Send it again.")
+    return Problem(
+        500, "server_error", "the server failed", "The server's log tells why; please report it."
+    )
+
+
+def answer_as_json(app: FastAPI) -> None:
+    """Makes `app` answer every failure of any route as JSON."""
+    for kind in (BirdError, HTTPException, RequestValidationError, ClientDisconnect, Exception):
+        app.add_exception_handler(kind, _handle)
+
+
+def _handle(_request: Request, error: Exception) -> JSONResponse:
+    return problem_of(error).response()
+
+
+def _bird_problem(error: BirdError) -> Problem:
+    status, code, hint = next(row[1:] for row in _BIRD_ERRORS if isinstance(error, row[0]))
+    if isinstance(error, UnknownLabelError):
+        hint = f"This model knows: {', '.join(known_labels()[:LABELS_IN_HINT])}."
+    return Problem(status, code, str(error), hint)
+
+
+def _validation_detail(error: RequestValidationError) -> str:
+    """The first few mistakes, each as `place: message`."""
+    mistakes = [
+        f"{'.'.join(str(part) for part in mistake['loc'][1:]) or 'body'}: {mistake['msg']}"
+        for mistake in error.errors()[:5]
+    ]
+    return "; ".join(mistakes)

@@ -1,0 +1,96 @@
+"""What the server asks of a model, and the BiRD engine behind that.
+
+The true seam of the server: tests put a scripted model here. Knows nothing about HTTP or storage;
+torch is imported only when an engine is loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Protocol
+
+from bird_vlm.contract import (
+    AskingResult,
+    GroundingRequest,
+    GroundingResult,
+    Plane,
+    Progress,
+    ReferringRequest,
+    ReferringResult,
+)
+
+if TYPE_CHECKING:
+    from bird_vlm.engine import Engine
+    from bird_vlm.volumes import Volume
+
+GroundingEvents = Generator[Progress | GroundingResult, None, None]
+
+
+class Card(Protocol):
+    """What a model says about itself."""
+
+    id: str
+    labels: dict[str, list[str]]  # modality -> labels; empty = open vocabulary
+    device: str
+
+
+class Model(Protocol):
+    """A model that answers questions about volumes; called by one thread at a time."""
+
+    @property
+    def card(self) -> Card: ...
+
+    def grounding_events(self, volume: Volume, request: GroundingRequest) -> GroundingEvents:
+        """Progress per batch, at last the result. Raises BirdError before the first event."""
+
+    def refer(self, volume: Volume, request: ReferringRequest) -> ReferringResult: ...
+
+    def ask(
+        self,
+        volume: Volume,
+        question: str,
+        plane: Plane,
+        index: int,
+        window: tuple[float, float] | None,
+    ) -> AskingResult:
+        """An answer in words about slice `index`."""
+
+
+class BirdModel:
+    """The engine and the questions that `bird_vlm.volume` puts to it, as one `Model`."""
+
+    def __init__(self, engine: Engine) -> None:
+        from bird_vlm import volume  # imports torch
+
+        self._engine = engine
+        self._questions = volume
+
+    @classmethod
+    def load(cls, name: str) -> BirdModel:
+        """Loads the weights called `name` (a folder or the id of shipped weights).
+
+        Raises CheckpointError where there are none.
+        """
+        from bird_vlm.engine import Engine  # imports torch
+
+        return cls(Engine.load(name))
+
+    @property
+    def card(self) -> Card:
+        return self._engine.card
+
+    def grounding_events(self, volume: Volume, request: GroundingRequest) -> GroundingEvents:
+        yield from self._questions.grounding_events(self._engine, volume, request)
+
+    def refer(self, volume: Volume, request: ReferringRequest) -> ReferringResult:
+        return self._questions.refer(self._engine, volume, request)
+
+    def ask(
+        self,
+        volume: Volume,
+        question: str,
+        plane: Plane,
+        index: int,
+        window: tuple[float, float] | None,
+    ) -> AskingResult:
+        return self._questions.ask(self._engine, volume, question, plane, index, window)

@@ -1,0 +1,132 @@
+"""Starting the server: checks everything that can be wrong first, and says so in one line.
+
+Sets MONAI Label's settings through its environment variables and runs uvicorn on a socket that is
+already bound. Knows nothing about routes.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import socket
+from pathlib import Path
+
+from bird_server.guard import is_loopback
+from bird_server.service import DEFAULT_MODEL, open_service, use
+
+INSTALL_HINT = (
+    "the server needs MONAI Label: pip install 'bird-slicer[server]', "
+    "then pip install --no-deps monailabel==0.8.5"
+)
+IMAGE_PATTERNS = ["*.nii.gz", "*.nii", "*.nrrd", "*.mha", "*.png", "*.jpg", "*.jpeg"]
+
+
+class ServeError(RuntimeError):
+    """Why the server cannot start; the message is for whoever starts it."""
+
+
+def serve(
+    studies: str | Path,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    model: str = DEFAULT_MODEL,
+    token: str | None = None,
+) -> None:
+    """Serves `studies` (made where absent) until the process is told to stop.
+
+    `model` is a folder of weights or the id of shipped ones. `token`, by default the environment's
+    BIRD_TOKEN, is what every request must bring; without one only this machine may ask, and hosts
+    other than loopback ones are refused. Port 0 takes a free one. Raises ServeError, and BirdError
+    for a model that cannot be loaded.
+    """
+    token = token or os.environ.get("BIRD_TOKEN") or None
+    check_installed()
+    check_access(host, token)
+    studies = made_folder(studies)
+    with bound_socket(host, port) as listener:
+        set_environment(studies, listener.getsockname()[1], token)
+        service = open_service(studies, model)
+        card = service.card  # loads the model: what is wrong with it shows before the first request
+        use(service)
+        address = f"[{host}]" if ":" in host else host
+        url = f"http://{address}:{listener.getsockname()[1]}"
+        print(f"BiRD serves {card.id} on {card.device} at {url}, studies in {studies}", flush=True)
+        run(listener)
+
+
+def run(listener: socket.socket) -> None:
+    import uvicorn
+
+    config = uvicorn.Config("bird_server.asgi:app", log_level="info", access_log=False)
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+def check_installed() -> None:
+    for package in ("fastapi", "uvicorn", "monailabel"):
+        if importlib.util.find_spec(package) is None:
+            raise ServeError(INSTALL_HINT)
+
+
+def check_access(host: str, token: str | None) -> None:
+    """A token wherever other machines can reach the server."""
+    if token is not None and (not token.isascii() or not token.isprintable() or " " in token):
+        raise ServeError("--token: needs printable ASCII characters without spaces")
+    if not token and not is_loopback(host):
+        raise ServeError(
+            f"--host {host} lets other machines in: give --token or set BIRD_TOKEN, "
+            "or stay on 127.0.0.1"
+        )
+
+
+def made_folder(studies: str | Path) -> Path:
+    path = Path(studies).expanduser().resolve()
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ServeError(
+            f"--studies {studies}: cannot make this folder ({error.strerror})"
+        ) from error
+    if not os.access(path, os.W_OK):
+        raise ServeError(f"--studies {studies}: cannot write into this folder")
+    return path
+
+
+def bound_socket(host: str, port: int) -> socket.socket:
+    """A listening socket: nobody can take the port between this check and its use."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family)
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ServeError(f"--host {host} --port {port}: {reason}; try another --port") from error
+
+
+def app_folder() -> Path:
+    """The folder with `main.py`: beside this package in a checkout, inside it when installed."""
+    here = Path(__file__).resolve().parent
+    for folder in (here / "app", here.parent):
+        if (folder / "main.py").is_file() and (folder / "lib").is_dir():
+            return folder
+    raise ServeError(
+        f"{here}: main.py is missing from this installation; install bird-slicer again"
+    )
+
+
+def set_environment(studies: Path, port: int, token: str | None) -> None:
+    """MONAI Label's settings; it reads them when it is first imported."""
+    private = studies / ".bird"
+    os.environ.update(
+        MONAI_LABEL_APP_DIR=str(app_folder()),
+        MONAI_LABEL_STUDIES=str(studies),
+        MONAI_LABEL_APP_CONF="{}",
+        MONAI_LABEL_SERVER_PORT=str(port),
+        MONAI_LABEL_SESSION_PATH=str(private / "sessions"),
+        MONAI_LABEL_DATASTORE_FILE_EXT=json.dumps(IMAGE_PATTERNS),
+        MONAI_LABEL_CORS_ORIGINS=json.dumps([f"http://127.0.0.1:{port}"]),  # the guard closes CORS
+        MONAI_LABEL_TASKS_BATCH_INFER="false",
+        MONAI_LABEL_AUTO_UPDATE_SCORING="false",
+        MONAI_LABEL_AUTH_ENABLE="false",
+        MONAI_LABEL_TRACKING_ENABLED="false",
+        BIRD_TOKEN=token or "",
+    )

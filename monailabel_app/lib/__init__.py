@@ -1,0 +1,1 @@
+"""Adapters between MONAI Label's tasks and the server's service."""

@@ -1,0 +1,1 @@
+"""Infer tasks, one per question that the stock MONAI Label plugin can put."""

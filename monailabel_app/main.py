@@ -1,0 +1,36 @@
+"""What `monailabel start_server --app monailabel_app` loads: wiring only."""
+
+import logging
+from pathlib import Path
+
+import bird_server.asgi  # noqa: F401  dresses MONAI Label's app: /bird routes, guard, JSON errors
+from bird_server.service import DEFAULT_MODEL, current, in_use, open_service, use
+from bird_vlm.version import __version__
+from lib.infers.grounding import GroundingTask  # here: the app folder leaves sys.path after loading
+from monailabel.interfaces.app import MONAILabelApp
+
+logger = logging.getLogger(__name__)
+
+
+class BirdApp(MONAILabelApp):
+    """BiRD as a MONAI Label app; `--conf model DIR_OR_ID` chooses the weights."""
+
+    def __init__(self, app_dir, studies, conf):
+        if in_use() is None:
+            use(open_service(Path(studies), conf.get("model", DEFAULT_MODEL)))
+        super().__init__(
+            app_dir=app_dir,
+            studies=studies,
+            conf=conf,
+            name="BiRD",
+            description="Ask where a structure is, get boxes; draw a box, get its name.",
+            version=__version__,
+        )
+
+    def init_infers(self):
+        card = current().card
+        logger.info("model %s on %s", card.id, card.device)
+        return {"bird_grounding": GroundingTask()}
+
+    def init_batch_infer(self):
+        return None

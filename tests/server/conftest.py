@@ -1,0 +1,110 @@
+"""A real server (uvicorn, sockets, MONAI Label's app) around a scripted model.
+
+MONAI Label has one app per process, so there is one server per test session; each test gets a
+fresh scripted model and an untouched service.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+
+pytest.importorskip("monailabel", reason="monailabel is not installed (see README, server)")
+
+import requests
+import uvicorn
+from bird_server import serve, service
+from bird_server.volumes_store import VolumesStore
+from scripted import UPLOAD_LIMIT_BYTES, ScriptedModel, nifti, wait_until
+
+
+@dataclass
+class Server:
+    """A running server and where it keeps things."""
+
+    url: str
+    studies: Path
+    port: int
+
+
+@pytest.fixture(scope="session")
+def _running(tmp_path_factory) -> Iterator[Server]:
+    studies = tmp_path_factory.mktemp("studies")
+    environment = pytest.MonkeyPatch()
+    environment.setenv("BIRD_UPLOAD_BYTES", str(UPLOAD_LIMIT_BYTES))
+    environment.delenv("BIRD_TOKEN", raising=False)
+    listener = serve.bound_socket("127.0.0.1", 0)
+    port = listener.getsockname()[1]
+    serve.set_environment(studies, port, None)
+    service.use(a_service(studies, ScriptedModel()))
+    config = uvicorn.Config("bird_server.asgi:app", log_config=None)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+    thread.start()
+    wait_until(lambda: server.started, seconds=60)
+    yield Server(f"http://127.0.0.1:{port}", studies, port)
+    server.should_exit = True
+    thread.join(10)
+    service.use(None)
+    environment.undo()
+
+
+def a_service(studies: Path, model: ScriptedModel) -> service.Service:
+    store = VolumesStore(studies / ".bird" / "volumes", UPLOAD_LIMIT_BYTES)
+    return service.Service(store, lambda: model)
+
+
+@pytest.fixture
+def a_model(_running) -> Iterator[ScriptedModel]:
+    """The scripted model that the running server asks during this test."""
+    model = ScriptedModel()
+    before = service.current()
+    service.use(a_service(_running.studies, model))
+    yield model
+    for _ in range(1000):
+        model.gate.release()
+    service.use(before)
+
+
+@pytest.fixture
+def a_server(_running, a_model, caplog) -> Iterator[Server]:
+    """The running server; tests that provoke a fault of the server clear `caplog` at their end."""
+    yield _running
+    faults = [record for record in caplog.get_records("call") if record.exc_info]
+    assert not faults, f"the server logged a traceback: {faults[0].getMessage()}"
+
+
+@pytest.fixture
+def a_session(a_server) -> Iterator[requests.Session]:
+    """An HTTP client of the running server; paths are relative to its URL."""
+
+    class Local(requests.Session):
+        def request(self, method, url, **kwargs):
+            kwargs.setdefault("timeout", 30)
+            return super().request(method, a_server.url + url, **kwargs)
+
+    with Local() as session:
+        yield session
+
+
+@pytest.fixture
+def a_volume_file(tmp_path) -> Path:
+    """A NIfTI file of 12 x 10 x 8 voxels with random values."""
+    path = tmp_path / "scan.nii.gz"
+    values = np.random.default_rng(7).normal(size=(12, 10, 8)).astype(np.float32)
+    nibabel.save(nifti(values), path)
+    return path
+
+
+@pytest.fixture
+def a_volume_id(a_session, a_volume_file) -> str:
+    """The id of that volume, uploaded."""
+    answer = a_session.put("/bird/v1/volumes?name=scan.nii.gz", data=a_volume_file.read_bytes())
+    assert answer.status_code in (200, 201), answer.text
+    return answer.json()["volume_id"]

@@ -1,0 +1,171 @@
+"""Training: pictures and questions in, a model folder out.
+
+transformers' `Trainer` does the loop, mixed precision, checkpoints and resuming; here are the
+model with its auxiliary head, the balance between sources and the time limit.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from bird_vlm.modeling_bird import BirdForConditionalGeneration
+from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
+from torch.utils.data import WeightedRandomSampler
+from transformers import Trainer, TrainerCallback, TrainingArguments
+
+from bird_training.dense import DenseHead, DenseTargets
+from bird_training.pictures import PictureDataset
+from bird_training.records import PictureRecord
+
+_LARGEST_SOURCE = 600  # pictures beyond which a source gets no larger share
+_WARM_UP = 0.03  # share of the training in which the learning rate rises
+_FLOOR = 0.02  # last learning rate as a share of the highest
+
+
+class PretrainingModel(nn.Module):
+    """BiRD with a dense head on its vision grid; the loss is the sum of both."""
+
+    def __init__(self, bird: BirdForConditionalGeneration, classes: int) -> None:
+        super().__init__()
+        self.bird = bird
+        self.dense = DenseHead(bird.config.vision_config.hidden_size, classes)
+
+    def forward(
+        self,
+        pixel_values: torch.Tensor,
+        cover: torch.Tensor,
+        boxes: torch.Tensor,
+        known: torch.Tensor,
+        **text: torch.Tensor,
+    ) -> dict[str, torch.Tensor]:
+        """One step on a batch of `PictureDataset.collate`."""
+        tower = self.bird.model.vision_tower
+        grid = tower.encode_grid(pixel_values.contiguous(memory_format=torch.channels_last))
+        answers = self.bird(image_embeds=tower.pool_grid(grid), **text).loss
+        with torch.autocast(grid.device.type, enabled=False):
+            dense = self.dense.loss(grid.float(), DenseTargets(cover, boxes, known))
+        return {"loss": answers + dense, "answers": answers.detach(), "dense": dense.detach()}
+
+
+class BalancedTrainer(Trainer):
+    """Draws pictures evenly over sources and follows a cosine over steps or minutes."""
+
+    def __init__(
+        self, *, records: Sequence[PictureRecord], minutes: float | None, **kwargs
+    ) -> None:
+        super().__init__(**kwargs)
+        self.weights = source_weights(records)
+        self.minutes = minutes
+        self.started = time.monotonic()
+        self.parts: dict[str, float] = {}
+
+    def _get_train_sampler(self, *_: object) -> WeightedRandomSampler:
+        return WeightedRandomSampler(self.weights, len(self.weights))
+
+    def create_scheduler(self, num_training_steps: int, optimizer=None) -> LambdaLR:
+        def share_done(step: int) -> float:
+            if self.minutes is None:
+                return step / num_training_steps
+            return (time.monotonic() - self.started) / (60 * self.minutes)
+
+        optimizer = self.optimizer if optimizer is None else optimizer
+        self.lr_scheduler = LambdaLR(optimizer, lambda step: cosine(share_done(step)))
+        return self.lr_scheduler
+
+    def compute_loss(self, model, inputs, return_outputs=False, **_):
+        outputs = model(**inputs)
+        for part in ("answers", "dense"):
+            self.parts[part] = 0.98 * self.parts.get(part, 4.0) + 0.02 * float(outputs[part])
+        return (outputs["loss"], outputs) if return_outputs else outputs["loss"]
+
+    def log(self, logs: dict[str, float], *args, **kwargs) -> None:
+        rounded = {name: round(value, 4) for name, value in self.parts.items()}
+        super().log({**logs, **rounded}, *args, **kwargs)
+
+
+class StopAfter(TrainerCallback):
+    """Ends the training when its minutes are used up."""
+
+    def __init__(self, minutes: float) -> None:
+        self.end = time.monotonic() + 60 * minutes
+
+    def on_step_end(self, args, state, control, **_):
+        control.should_training_stop |= time.monotonic() >= self.end
+        return control
+
+
+def train(
+    bird: BirdForConditionalGeneration,
+    dataset: PictureDataset,
+    out: Path,
+    *,
+    steps: int,
+    minutes: float | None = None,
+    batch: int = 24,
+    learning_rate: float = 1e-3,
+    workers: int = 1,
+    resume: bool = False,
+    save_every: int = 400,
+) -> BirdForConditionalGeneration:
+    """Train `bird` in place; checkpoints go to `out`.
+
+    Stops after `steps` optimiser steps or, where given, after `minutes`, whichever is first; the
+    learning rate falls to its floor by then.
+    """
+    model = PretrainingModel(bird, len(dataset.classes))
+    arguments = TrainingArguments(
+        output_dir=str(out),
+        max_steps=steps,
+        per_device_train_batch_size=batch,
+        learning_rate=learning_rate,
+        weight_decay=0.05,
+        adam_beta2=0.98,
+        max_grad_norm=1.0,
+        bf16=True,
+        use_cpu=not torch.cuda.is_available(),
+        save_steps=save_every,
+        save_total_limit=2,
+        logging_steps=50,
+        report_to="tensorboard",
+        dataloader_num_workers=workers,
+        dataloader_persistent_workers=workers > 0,
+        remove_unused_columns=False,
+        disable_tqdm=False,
+    )
+    trainer = BalancedTrainer(
+        records=[sample["record"] for sample in dataset.cached],
+        minutes=minutes,
+        model=model,
+        args=arguments,
+        train_dataset=dataset,
+        data_collator=dataset.collate,
+        callbacks=[StopAfter(minutes)] if minutes is not None else [],
+    )
+    trainer.train(resume_from_checkpoint=resume)
+    return bird
+
+
+def source_weights(records: Sequence[PictureRecord]) -> list[float]:
+    """Chance of each picture: a source counts by the root of its pictures and of its objects."""
+    pictures = Counter(record.dataset for record in records)
+    labels: dict[str, set[str]] = {}
+    for record in records:
+        labels.setdefault(record.dataset, set()).update(o.label for o in record.objects)
+    share = {
+        name: math.sqrt(min(count, _LARGEST_SOURCE) * max(len(labels[name]), 1)) / count
+        for name, count in pictures.items()
+    }
+    return [share[record.dataset] for record in records]
+
+
+def cosine(done: float) -> float:
+    """Share of the highest learning rate when `done` (0..1) of the training is over."""
+    if done < _WARM_UP:
+        return max(done, 1e-3) / _WARM_UP
+    return _FLOOR + (1 - _FLOOR) * (1 + math.cos(math.pi * min(done, 1.0))) / 2

@@ -1,0 +1,156 @@
+"""The training set: pictures in memory, drawn with fresh augmentation and fresh questions."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from bird_vlm.boxes import mask_to_box_pixel, pixel_to_norm
+from bird_vlm.processing_bird import BirdProcessor
+from monai.data import CacheDataset
+from torch.utils.data import Dataset
+
+from bird_training.dialogues import PlacedObject, Turn, write_turns
+from bird_training.packing import PackedSequence, collate_packed, pack_turns
+from bird_training.records import PictureRecord
+from bird_training.regions import Vocabulary, region_of
+from bird_training.transforms import LoadPicture, augmentation
+
+_MIN_KEPT = 0.25  # share of an object that must stay on the picture for it to be asked for
+_NEAR_MISSES = 6
+_ELSEWHERE = 2
+_PLACEHOLDER = "question"
+
+
+class PictureDataset(Dataset):
+    """Records -> model inputs of one picture and its questions (`collate` makes a batch).
+
+    Every draw is random: augmentation, questions and absent objects.
+    """
+
+    def __init__(
+        self,
+        records: Sequence[PictureRecord],
+        vocabulary: Vocabulary,
+        processor: BirdProcessor,
+        *,
+        grid: int,
+        turns: int,
+        workers: int = 2,
+    ) -> None:
+        self.vocabulary = vocabulary
+        self.classes = {label: i for i, label in enumerate(vocabulary.labels)}
+        self.grid, self.turns = grid, turns
+        image_processor = processor.image_processor
+        self.size = image_processor.size["height"]
+        self.mean = torch.tensor(image_processor.image_mean)[:, None, None]
+        self.std = torch.tensor(image_processor.image_std)[:, None, None]
+        self.writer = TurnTokens(processor)
+        self.cached = CacheDataset(
+            list(records), LoadPicture(self.size), num_workers=workers, progress=False
+        )
+        self.augment = augmentation(self.size)
+
+    def __len__(self) -> int:
+        return len(self.cached)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        seed = int(torch.randint(2**31, ()))
+        self.augment.set_random_state(seed)
+        cached = self.cached[index]
+        sample = self.augment(cached)
+        objects = self._placed(sample, cached["instances"])
+        record: PictureRecord = sample["record"]
+        rng = random.Random(seed)
+        absent = self._absent(record, sample["labels"], rng)
+        turns = write_turns(
+            record.modality, region_of(record.dataset), objects, absent, rng, self.turns
+        )
+        image = sample["image"].as_tensor().clamp(0, 1).expand(3, -1, -1)
+        return {
+            "pixel_values": (image - self.mean) / self.std,
+            "sequence": self.writer.pack(turns),
+            "dense": self._dense(sample, record),
+        }
+
+    def collate(self, samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """Samples -> arguments of `PretrainingModel.forward`."""
+        cover, boxes, known = zip(*(s["dense"] for s in samples), strict=True)
+        return {
+            "pixel_values": torch.stack([s["pixel_values"] for s in samples]),
+            **collate_packed([s["sequence"] for s in samples], self.writer.pad_id),
+            "cover": torch.stack(cover),
+            "boxes": torch.stack(boxes),
+            "known": torch.stack(known),
+        }
+
+    def _placed(self, sample: dict[str, Any], before: torch.Tensor) -> list[PlacedObject]:
+        placed = []
+        for label, mask, original in zip(
+            sample["labels"], sample["instances"], before, strict=True
+        ):
+            box_pixel = mask_to_box_pixel(mask.numpy())
+            if box_pixel and mask.sum() >= _MIN_KEPT * original.sum():
+                placed.append(PlacedObject(label, pixel_to_norm(box_pixel, self.size, self.size)))
+        return placed
+
+    def _absent(self, record: PictureRecord, labels: list[str], rng: random.Random) -> list[str]:
+        near = [x for x in self.vocabulary.near_misses(record) if x not in labels]
+        far = self.vocabulary.elsewhere(record.dataset)
+        return rng.sample(near, min(_NEAR_MISSES, len(near))) + rng.sample(
+            far, min(_ELSEWHERE, len(far))
+        )
+
+    def _dense(
+        self, sample: dict[str, Any], record: PictureRecord
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        cover = torch.zeros(len(self.classes), self.grid, self.grid)
+        boxes = torch.zeros(len(self.classes), 4)
+        known = torch.zeros(len(self.classes))
+        told = self.vocabulary.near_misses(record) + self.vocabulary.elsewhere(record.dataset)
+        known[[self.classes[label] for label in told]] = 1
+        area = dict.fromkeys(sample["labels"], 0.0)
+        for label, mask in zip(sample["labels"], sample["instances"], strict=True):
+            row = self.classes[label]
+            box_pixel = mask_to_box_pixel(mask.numpy())
+            known[row] = 1
+            if box_pixel is None:
+                continue
+            cover[row] = torch.maximum(
+                cover[row], torch.nn.functional.adaptive_avg_pool2d(mask[None], self.grid)[0]
+            )
+            if mask.sum() > area[label]:
+                area[label] = float(mask.sum())
+                boxes[row] = torch.tensor(box_pixel) / self.size
+        return cover, boxes, known
+
+
+class TurnTokens:
+    """Turns -> tokens, as the processor's chat template writes a conversation of one turn."""
+
+    def __init__(self, processor: BirdProcessor) -> None:
+        self.tokenizer = processor.tokenizer
+        self.pad_id = self.tokenizer.pad_token_id
+        content = [{"type": "image"}, {"type": "text", "text": _PLACEHOLDER}]
+        chat = processor.apply_chat_template(
+            [{"role": "user", "content": content}], add_generation_prompt=True
+        )
+        before, self.after_question = chat.split(_PLACEHOLDER)
+        image = processor.image_token
+        self.prefix = self._ids(before.replace(image, image * processor.num_image_tokens))
+
+    def pack(self, turns: Sequence[Turn]) -> PackedSequence:
+        """One packed sequence with a block per turn; the loss covers answers and their ends."""
+        end = self.tokenizer.eos_token
+        return pack_turns(
+            self.prefix,
+            [
+                (self._ids(turn.question + self.after_question), self._ids(turn.answer + end))
+                for turn in turns
+            ],
+        )
+
+    def _ids(self, text: str) -> list[int]:
+        return self.tokenizer(text, add_special_tokens=False)["input_ids"]

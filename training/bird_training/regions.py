@@ -1,0 +1,84 @@
+"""What a dataset shows of the body, and so what is certainly not on its pictures.
+
+An object that nobody annotated may still be there: only what cannot be in the region counts as
+absent. Knows nothing about files or tensors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from bird_vlm.labels import without_side
+
+from bird_training.records import PictureRecord
+
+REGIONS = {
+    "BTCV": "abdomen",
+    "LIDC-IDRI": "chest",
+    "COVID-CXR": "chest",
+    "STS": "soft tissue",
+    "ACDC": "heart",
+    "LA2018": "heart",
+    "FigshareBrainTumor": "brain",
+    "BraTS2013": "brain",
+    "MSD_Hippocampus": "brain",
+    "OASIS": "brain",
+    "EndoTect": "bowel",
+    "CVC-ClinicDB": "bowel",
+    "ISIC2018": "skin",
+    "PH2": "skin",
+    "DRIONS": "retina",
+    "DRIVE": "retina",
+    "STARE": "retina",
+    "CHASE_DB1": "retina",
+    "FH-PS-AOP": "pelvis",
+    "BUSI": "breast",
+}
+# Regions that may run into each other on one picture: nothing is concluded between them.
+_TRUNK = {"abdomen", "chest", "heart", "soft tissue"}
+# Mirror images of these are as plausible as the originals; on "brain" the words change sides.
+MIRRORED = {"brain", "bowel", "skin", "retina", "breast", "soft tissue"}
+# These have no up and down either.
+UPSIDE_DOWN = {"bowel", "skin"}
+
+
+def region_of(dataset: str) -> str:
+    """The body region of a dataset; its own name where it is not known here."""
+    return REGIONS.get(dataset, dataset)
+
+
+class Vocabulary:
+    """Which objects each dataset annotates, and which are certainly absent from a picture of it."""
+
+    def __init__(self, records: Iterable[PictureRecord]) -> None:
+        self.by_dataset: dict[str, set[str]] = {}
+        self.by_modality: dict[str, set[str]] = {}
+        for record in records:
+            labels = {o.label for o in record.objects}
+            self.by_dataset.setdefault(record.dataset, set()).update(labels)
+            self.by_modality.setdefault(record.modality, set()).update(labels)
+
+    @property
+    def labels(self) -> list[str]:
+        """All objects, sorted."""
+        return sorted(set().union(*self.by_dataset.values()))
+
+    def near_misses(self, record: PictureRecord) -> list[str]:
+        """Objects that this dataset annotates and this picture lacks.
+
+        A sagittal picture does not tell left from right, so no side is ever missing from it.
+        """
+        shown = {o.label for o in record.objects}
+        missing = self.by_dataset[record.dataset] - shown - {without_side(name) for name in shown}
+        if record.plane == "sagittal":
+            missing = {name for name in missing if without_side(name) == name}
+        return sorted(missing)
+
+    def elsewhere(self, dataset: str) -> list[str]:
+        """Objects of other regions of the body."""
+        here = region_of(dataset)
+        excluded = _TRUNK if here in _TRUNK else {here}
+        known_here = self.by_dataset.get(dataset, set()).union(
+            *(labels for name, labels in self.by_dataset.items() if region_of(name) in excluded)
+        )
+        return sorted(set(self.labels) - known_here)
