@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import nibabel
 import numpy as np
 import pytest
 from bird_vlm.volumes import Volume
 from scipy.spatial.transform import Rotation
+
+if TYPE_CHECKING:
+    from bird_vlm.engine import Engine
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -73,3 +77,28 @@ def an_oblique_volume() -> Phantom:
 def a_left_handed_volume() -> Phantom:
     """RAS axes with the first flipped: its matrix has a negative determinant."""
     return a_phantom(np.diag([-1.0, 1.0, 2.0, 1.0]))
+
+
+@pytest.fixture(scope="session")
+def mni152_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The MNI152 T1 brain that nilearn carries, 1 mm, as a file."""
+    from nilearn.datasets import load_mni152_template
+
+    path = tmp_path_factory.mktemp("mni") / "mni152_t1.nii.gz"
+    load_mni152_template(resolution=1).to_filename(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def mni152(mni152_file: Path) -> Volume:
+    from bird_vlm.volumes import read_volume
+
+    return read_volume(mni152_file)
+
+
+@pytest.fixture(scope="session")
+def bird_mini() -> Engine:
+    """The shipped model."""
+    from bird_vlm.engine import Engine
+
+    return Engine.load("bird-mini", device="cpu")

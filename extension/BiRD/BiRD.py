@@ -8,6 +8,13 @@ import numpy as np
 import qt
 import slicer
 import vtk
+from BiRDLib import answers
+from BiRDLib import scene as geometry
+from BiRDLib.background import Background
+from BiRDLib.errors import Cancelled
+from BiRDLib.findings import Findings
+from BiRDLib.logic import Logic
+from BiRDLib.parameters import BiRDParameterNode, questionOf
 from slicer.i18n import tr as _
 from slicer.i18n import translate
 from slicer.ScriptedLoadableModule import (
@@ -17,14 +24,6 @@ from slicer.ScriptedLoadableModule import (
     ScriptedLoadableModuleWidget,
 )
 from slicer.util import VTKObservationMixin
-
-from BiRDLib import answers
-from BiRDLib import scene as geometry
-from BiRDLib.background import Background
-from BiRDLib.errors import Cancelled
-from BiRDLib.findings import Findings
-from BiRDLib.logic import Logic
-from BiRDLib.parameters import BiRDParameterNode, questionOf
 
 SERVER_SETTING = "BiRD/server"
 DEFAULT_SERVER = "127.0.0.1:8000"
@@ -288,9 +287,9 @@ class BiRDTest(ScriptedLoadableModuleTest):
         grounding = answers.Grounding("self-test", "axial", None, (finding,), ("spleen",))
         findings = Findings(slicer.mrmlScene)
         (roi,) = findings.add(volume, grounding, "liver, spleen (axial)")
-        self.assertEqual(roi.GetName(), "liver 0.90")
+        assert roi.GetName() == "liver 0.90"
         rows = findings.rows(findings.table(volume))
-        self.assertEqual([row.status for row in rows], ["suggested", "absent"])
+        assert [row.status for row in rows] == ["suggested", "absent"]
 
     def test_roiBecomesQuestion(self):
         volume = _blankVolume()

@@ -10,18 +10,15 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import Progress as ProgressBar
 
 from bird_vlm import contract
-from bird_vlm.errors import BadRequestError, BirdError
+from bird_vlm.console import console, plain_errors, progress
+from bird_vlm.errors import BadRequestError
 from bird_vlm.outputs import check_writable, findings_table, write_json
 from bird_vlm.version import __version__
 
@@ -36,7 +33,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-console = Console(stderr=True)
 
 VolumePath = Annotated[
     Path,
@@ -49,25 +45,6 @@ Window = Annotated[
     str | None,
     typer.Option(help="LEVEL,WIDTH in the volume's units, or a CT preset such as lung."),
 ]
-
-
-def plain_errors(command: Callable) -> Callable:
-    """Print a BirdError as one line and leave with exit code 2."""
-
-    @wraps(command)
-    def run(*args: object, **kwargs: object) -> None:
-        try:
-            command(*args, **kwargs)
-        except BirdError as error:
-            console.print(
-                f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True
-            )
-            raise typer.Exit(2) from error
-        except KeyboardInterrupt as error:
-            console.print("cancelled; nothing was written")
-            raise typer.Exit(130) from error
-
-    return run
 
 
 @app.callback(invoke_without_command=True)
@@ -177,7 +154,7 @@ def convert(
     """Turn an original checkpoint into a folder that transformers loads, bit for bit, or back."""
     from bird_vlm import checkpoints
 
-    with _progress("tensors") as show:
+    with progress("tensors") as show:
         if back:
             conversion = checkpoints.convert_back(src, dst, layout, show)
         else:
@@ -229,20 +206,13 @@ def _grounded(
     from bird_vlm import volume as questions
 
     started = time.perf_counter()
-    with _progress("asking slices") as show:
+    with progress("asking slices") as show:
         for event in questions.grounding_events(engine, scan, request):
             if isinstance(event, contract.GroundingResult):
                 console.print(f"{time.perf_counter() - started:.1f} s on {engine.card.device}")
                 return event
             show(event.done, event.total)
     raise AssertionError("the last event of grounding is its result")
-
-
-@contextmanager
-def _progress(title: str) -> Iterator[Callable[[int, int], None]]:
-    with ProgressBar(console=console, transient=True) as bar:
-        job = bar.add_task(title, total=None)
-        yield lambda done, total: bar.update(job, completed=done, total=total)
 
 
 def _write_outputs(

@@ -23,6 +23,7 @@ from transformers import (
     ProcessorMixin,
 )
 from transformers.generation import GenerateDecoderOnlyOutput
+from transformers.utils.logging import disable_progress_bar
 
 from bird_vlm.boxes import BoxNorm
 from bird_vlm.configuration_bird import BirdConfig
@@ -91,7 +92,7 @@ class Engine:
             raise CheckpointError(f"device: no CUDA device is available, got {device!r}; use cpu")
         dtype = torch.bfloat16 if device.startswith("cuda") else torch.float32
         network, processor = _load_network(folder, dtype)
-        card = ModelCard(str(model), _read_labels(folder), device)
+        card = ModelCard(folder.resolve().name, _read_labels(folder), device)
         return cls(network.to(device), processor, card)
 
     @torch.inference_mode()
@@ -281,6 +282,7 @@ def _load_network(folder: Path, dtype: torch.dtype) -> tuple[PreTrainedModel, Pr
             f"model: {folder} holds a {config.get('model_type')!r} model; turn an original "
             f"Qwen-VL-Chat or BiRD checkpoint into ours with `bird convert {folder} DST`"
         )
+    disable_progress_bar()
     try:
         network, report = AutoModelForImageTextToText.from_pretrained(
             folder, dtype=dtype, output_loading_info=True, local_files_only=True

@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 
 from bird_vlm.configuration_bird import BirdConfig
 from bird_vlm.errors import CheckpointError
@@ -115,8 +116,9 @@ def config_from_original(flat: dict) -> BirdConfig:
         raise
     except KeyError as error:
         raise CheckpointError(f"config.json: {error.args[0]!r} is missing") from error
-    except (TypeError, ValueError) as error:
-        raise CheckpointError(f"config.json: holds a wrong value ({error})") from error
+    except (TypeError, ValueError, ArithmeticError, StrictDataclassError) as error:
+        reason = " ".join(str(error).split())
+        raise CheckpointError(f"config.json: holds a wrong value ({reason})") from error
 
 
 def _config_from_original(flat: dict, visual: dict) -> BirdConfig:

@@ -67,11 +67,11 @@ def label_colours(labels: Sequence[str]) -> dict[str, tuple[int, int, int]]:
 
 
 def _panels(findings: Sequence[Finding], stack: SliceStack) -> list[Panel]:
-    """One per slice, though several findings may share their middle slice."""
+    """Best first; one per slice, though several findings may share their middle slice."""
     if not findings:
         return [Panel(stack.count // 2, "nothing found")]
     captions: dict[int, list[str]] = {}
-    for finding in findings:
+    for finding in sorted(findings, key=lambda finding: -finding.score):
         middle = finding.boxes[len(finding.boxes) // 2].slice
         captions.setdefault(middle, []).append(f"{finding.label} {finding.score:.2f}")
     shown = list(captions.items())[:MAX_PANELS]

@@ -172,16 +172,18 @@ def _ground(
 class Question:
     """One label, in the words that a slice of this plane can answer.
 
-    A sagittal slice looks the same on both sides. A model that says what it knows is asked there
-    for the object without its side, and the slice's own position tells the side.
+    A sagittal slice looks the same on both sides. Where the model knows the object without its
+    side, it is asked for that, and the slice's own position tells the side.
     """
 
     def __init__(self, label: str, stack: SliceStack, card: ModelCard) -> None:
         self.label, self.stack = label, stack
         self.words = natural_name(label)
-        self.side = side_of(self.words) if stack.plane == "sagittal" and card.labels else ""
+        sideless = without_side(self.words)
+        known = stack.plane == "sagittal" and sideless in card.known_labels
+        self.side = side_of(self.words) if known else ""
         if self.side:
-            self.words = without_side(self.words)
+            self.words = sideless
 
     def boxes(self, index: int, answer: PictureAnswer) -> list[SliceBox]:
         """The boxes of an answer to this question about slice `index`."""

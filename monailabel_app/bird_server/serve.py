@@ -93,11 +93,15 @@ def made_folder(studies: str | Path) -> Path:
 
 
 def bound_socket(host: str, port: int) -> socket.socket:
-    """A listening socket: nobody can take the port between this check and its use."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    """The server's socket, not listening yet: clients are refused while the model loads."""
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     try:
-        return socket.create_server((host, port), family=family)
+        if os.name == "posix":  # elsewhere this option would let two servers share a port
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        return listener
     except (OSError, OverflowError) as error:
+        listener.close()
         reason = getattr(error, "strerror", None) or str(error)
         raise ServeError(f"--host {host} --port {port}: {reason}; try another --port") from error
 

@@ -1,4 +1,4 @@
-"""Fixtures for the extension's tests: a Slicer scene without Slicer, volumes, a server by script."""
+"""Fixtures: a Slicer scene without Slicer, volumes, slice views, a server by script."""
 
 import sys
 from pathlib import Path

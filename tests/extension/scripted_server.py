@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import numpy as np
-import SimpleITK as sitk
+import SimpleITK
 
 API = "/bird/v1"
 
@@ -73,7 +73,7 @@ def stored_volume(data, suffix=".nrrd"):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "volume" + suffix)
         path.write_bytes(data)
-        image = sitk.ReadImage(str(path))
+        image = SimpleITK.ReadImage(str(path))
     ijk_to_ras = np.eye(4)
     directions = np.reshape(image.GetDirection(), (3, 3)) * image.GetSpacing()
     ijk_to_ras[:3, :3], ijk_to_ras[:3, 3] = directions, image.GetOrigin()

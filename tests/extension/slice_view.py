@@ -16,6 +16,7 @@ _MODULE_LOGICS = {
     "Markups": slicer.vtkSlicerMarkupsLogic,
     "Volumes": slicer.vtkSlicerVolumesLogic,
     "Tables": slicer.vtkSlicerTablesLogic,
+    "Sequences": slicer.vtkSlicerSequencesLogic,
     "SubjectHierarchy": slicer.vtkSlicerSubjectHierarchyModuleLogic,
 }
 
@@ -70,20 +71,9 @@ class SliceView:
         self.node = self.logic.AddSliceNode(name)
         self.node.SetMappedInLayout(1)
         self.node.SetOrientation(plane.capitalize())
-        self._renderer = vtk.vtkRenderer()
-        self._renderer.GetActiveCamera().ParallelProjectionOn()
-        self._window = vtk.vtkRenderWindow()
-        self._window.SetOffScreenRendering(1)
-        self._window.SetMultiSamples(0)
-        self._window.SetSize(*size)
-        self._window.AddRenderer(self._renderer)
-        self._interactor = vtk.vtkRenderWindowInteractor()
-        self._interactor.SetRenderWindow(self._window)
-        self._interactor.SetInteractorStyle(vtk.vtkInteractorStyleUser())
-        self._interactor.Initialize()
-        self._background = self._background_actor()
-        self._managers = _displayable_managers(core, self._renderer)
-        self._managers.SetMRMLDisplayableNode(self.node)
+        self._core = core
+        self._size = size
+        self._screen = None  # made by the first picture
         self.logic.ResizeSliceNode(*size)
 
     def show(self, volume, along_volume=False):
@@ -106,12 +96,10 @@ class SliceView:
 
     def picture(self):
         """The view now, (height, width, 3) uint8, top row first."""
-        connection = self.logic.GetImageDataConnection()
-        if connection is not None:
-            self._background.GetMapper().SetInputConnection(connection)
-            self._renderer.AddViewProp(self._background)
-        self._window.Render()
-        image = self._grabbed()
+        if self._screen is None:
+            self._screen = _Screen(self._core, self.node, self._size)
+        self._screen.render(self.logic.GetImageDataConnection())
+        image = self._screen.grab()
         width, height, _ = image.GetDimensions()
         pixels = vtk_to_numpy(image.GetPointData().GetScalars()).reshape(height, width, -1)
         return pixels[::-1, :, :3].copy()
@@ -126,30 +114,63 @@ class SliceView:
         self.picture()
         writer = vtk.vtkPNGWriter()
         writer.SetFileName(str(path))
-        writer.SetInputData(self._grabbed())
+        writer.SetInputData(self._screen.grab())
         writer.Write()
 
     def close(self):
         """Frees the OpenGL context."""
-        self._managers.SetMRMLDisplayableNode(None)
-        self._window.Finalize()
+        if self._screen is not None:
+            self._screen.close()
+            self._screen = None
 
-    def _grabbed(self):
+
+class _Screen:
+    """The render window of one slice view."""
+
+    def __init__(self, core, node, size):
+        self._renderer = vtk.vtkRenderer()
+        self._renderer.GetActiveCamera().ParallelProjectionOn()
+        self._window = vtk.vtkRenderWindow()
+        self._window.SetOffScreenRendering(1)
+        self._window.SetMultiSamples(0)
+        self._window.SetSize(*size)
+        self._window.AddRenderer(self._renderer)
+        self._interactor = vtk.vtkRenderWindowInteractor()
+        self._interactor.SetRenderWindow(self._window)
+        self._interactor.SetInteractorStyle(vtk.vtkInteractorStyleUser())
+        self._interactor.Initialize()
+        self._background = _background_actor()
+        self._managers = _displayable_managers(core, self._renderer)
+        self._managers.SetMRMLDisplayableNode(node)
+
+    def render(self, background):
+        """Draws the slice image (an algorithm output or None) and the markups on it."""
+        if background is not None:
+            self._background.GetMapper().SetInputConnection(background)
+            self._renderer.AddViewProp(self._background)
+        self._window.Render()
+
+    def grab(self):
+        """The picture as vtkImageData, bottom row first."""
         grabber = vtk.vtkWindowToImageFilter()
         grabber.SetInput(self._window)
         grabber.ReadFrontBufferOff()
         grabber.Update()
         return grabber.GetOutput()
 
-    @staticmethod
-    def _background_actor():
-        mapper = vtk.vtkImageMapper()
-        mapper.SetColorWindow(255)
-        mapper.SetColorLevel(127.5)
-        actor = vtk.vtkActor2D()
-        actor.SetMapper(mapper)
-        actor.GetProperty().SetDisplayLocationToBackground()
-        return actor
+    def close(self):
+        self._managers.SetMRMLDisplayableNode(None)
+        self._window.Finalize()
+
+
+def _background_actor():
+    mapper = vtk.vtkImageMapper()
+    mapper.SetColorWindow(255)
+    mapper.SetColorLevel(127.5)
+    actor = vtk.vtkActor2D()
+    actor.SetMapper(mapper)
+    actor.GetProperty().SetDisplayLocationToBackground()
+    return actor
 
 
 def _displayable_managers(core, renderer):

@@ -64,7 +64,11 @@ def test_loopback_bypasses_the_proxy_and_other_hosts_use_it(monkeypatch):
     direct, prefix = Address("127.0.0.1:8000").connect(1)
     assert (direct.host, direct.port, prefix) == ("127.0.0.1", 8000, "")
     proxied, prefix = Address("bird.example").connect(1)
-    assert (proxied.host, proxied.port, prefix) == ("proxy.example", 3128, "http://bird.example:8000")
+    assert (proxied.host, proxied.port, prefix) == (
+        "proxy.example",
+        3128,
+        "http://bird.example:8000",
+    )
 
 
 def test_health_says_what_the_server_is(a_client):
@@ -267,7 +271,7 @@ def test_an_upload_can_be_cancelled(a_client, tmp_path):
 
 def test_a_refusal_before_the_upload_has_ended_is_heard(tmp_path):
     class Refuses(http.server.BaseHTTPRequestHandler):
-        def do_PUT(self):  # noqa: N802
+        def do_PUT(self):
             data = json.dumps(error("too_large", "At most 1 MB.")).encode()
             self.send_response(413)
             self.send_header("Content-Length", str(len(data)))
@@ -286,7 +290,7 @@ def test_a_refusal_before_the_upload_has_ended_is_heard(tmp_path):
         path = tmp_path / "scan.nrrd"
         path.write_bytes(bytes(3_000_000))
         with pytest.raises(errors.BadRequest, match="At most 1 MB"):
-            Client("127.0.0.1:%d" % server.server_address[1]).upload(path)
+            Client(f"127.0.0.1:{server.server_address[1]}").upload(path)
         server.shutdown()
 
 

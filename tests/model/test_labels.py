@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from bird_vlm.labels import natural_name, without_side
+from bird_vlm.labels import natural_name, side_of, without_side
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -38,3 +38,11 @@ def test_a_natural_name_stays_as_it_is(label):
 )
 def test_without_side(name, bare):
     assert without_side(name) == bare
+
+
+@pytest.mark.parametrize(
+    ("name", "side"),
+    [("left kidney", "left"), ("right", "right"), ("liver", ""), ("leftover", ""), ("", "")],
+)
+def test_side_of(name, side):
+    assert side_of(name) == side

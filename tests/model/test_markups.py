@@ -56,6 +56,8 @@ def load_in_slicer(tmp_path):
         count = scene.GetNumberOfNodesByClass("vtkMRMLMarkupsROINode")
         return [scene.GetNthNodeByClass(i, "vtkMRMLMarkupsROINode") for i in range(count)]
 
+    return load
+
 
 @pytest.mark.parametrize(
     "axes_ras",

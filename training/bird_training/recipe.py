@@ -15,13 +15,12 @@ from bird_training.sources.labelled_volume import write_labelled_slices
 from bird_training.sources.sa_med2d import read_sa_med2d
 from bird_training.splits import split_by_case
 
-TEST_FRACTION = 0.15
-
 
 def train_mini(
     source: Path,
     out: Path,
     *,
+    test_fraction: float,
     brain: tuple[Path, Path, dict[int, str]] | None = None,
     copies: int = 36,
     minutes: float | None = None,
@@ -34,7 +33,7 @@ def train_mini(
     `brain` names a labelled brain scan (image, label map, names by value) whose deformed slices
     join the training set. `out` gets `checkpoints/`, `slices/` and `bird-mini/`.
     """
-    records, _ = split_by_case(read_sa_med2d(source), TEST_FRACTION)
+    records, _ = split_by_case(read_sa_med2d(source), test_fraction)
     if brain is not None:
         image, labels, classes = brain
         records += write_labelled_slices(

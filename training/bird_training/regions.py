@@ -66,19 +66,25 @@ class Vocabulary:
     def near_misses(self, record: PictureRecord) -> list[str]:
         """Objects that this dataset annotates and this picture lacks.
 
-        A sagittal picture does not tell left from right, so no side is ever missing from it.
+        Where the picture does not tell left from right, as sagittal ones, no side is missing.
         """
         shown = {o.label for o in record.objects}
         missing = self.by_dataset[record.dataset] - shown - {without_side(name) for name in shown}
+        missing = {name for name in missing if without_side(name) not in shown}
         if record.plane == "sagittal":
             missing = {name for name in missing if without_side(name) == name}
         return sorted(missing)
 
     def elsewhere(self, dataset: str) -> list[str]:
-        """Objects of other regions of the body."""
+        """Objects that only other regions of the body have; none where a region is not known."""
+        if dataset not in REGIONS:
+            return []
         here = region_of(dataset)
-        excluded = _TRUNK if here in _TRUNK else {here}
-        known_here = self.by_dataset.get(dataset, set()).union(
-            *(labels for name, labels in self.by_dataset.items() if region_of(name) in excluded)
-        )
-        return sorted(set(self.labels) - known_here)
+        near = _TRUNK if here in _TRUNK else {here}
+        possible = {
+            without_side(label)
+            for name, labels in self.by_dataset.items()
+            if name not in REGIONS or region_of(name) in near
+            for label in labels
+        }
+        return [label for label in self.labels if without_side(label) not in possible]

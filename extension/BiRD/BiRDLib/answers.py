@@ -109,9 +109,7 @@ def read_progress(event):
     return Progress(
         done=_field(event, "done", int),
         total=_field(event, "total", int),
-        boxes=tuple(
-            _box(box, _field(box, "label", str)) for box in _field(event, "boxes", list)
-        ),
+        boxes=tuple(_box(box, _field(box, "label", str)) for box in _field(event, "boxes", list)),
     )
 
 

@@ -58,12 +58,12 @@ class SliceBoxes(Boxes):
     """
 
     def __init__(self, volume, rows):
-        words = ("{} {:.2f}".format(row.label, row.score) for row in rows)
-        entries = [Entry(row.finding, row.label, w, row.plane) for row, w in zip(rows, words)]
-        place = geometry.slabOfSliceBox
-        super().__init__(
-            volume, entries, [place(volume, row.plane, row.corners_ras) for row in rows]
-        )
+        entries, slabs = [], []
+        for row in rows:
+            words = "{} {:.2f}".format(row.label, row.score)
+            entries.append(Entry(row.finding, row.label, words, row.plane))
+            slabs.append(geometry.slabOfSliceBox(volume, row.plane, row.corners_ras))
+        super().__init__(volume, entries, slabs)
 
     def crossedBy(self, frame):
         """Indices of the boxes on the slice that a view (scene.Frame) shows."""
@@ -85,14 +85,15 @@ class SliceBoxes(Boxes):
 class FindingBoxes(Boxes):
     """3D boxes of findings, as their ROI nodes stand: for views that cut across the slices.
 
-    `rois` are the nodes, `rows` a Row of each.
+    `rows` holds a Row of each finding, `rois` the nodes by the finding's key.
     """
 
     def __init__(self, volume, rois, rows):
         entries = [
-            Entry(row.finding, row.label, roi.GetName(), row.plane) for roi, row in zip(rois, rows)
+            Entry(row.finding, row.label, rois[row.finding].GetName(), row.plane) for row in rows
         ]
-        super().__init__(volume, entries, [geometry.boxOfNode(roi) for roi in rois])
+        slabs = [geometry.boxOfNode(rois[row.finding]) for row in rows]
+        super().__init__(volume, entries, slabs)
 
     def crossedBy(self, frame):
         """Indices of the boxes that a view cuts across the slices they were found on."""

@@ -177,7 +177,7 @@ def _append(table, rows):
     wasModifying = table.StartModify()
     data = table.GetTable()
     for row in rows:
-        for name, value in zip(Row._fields, row):
+        for name, value in row._asdict().items():
             data.GetColumnByName(name).InsertNextValue(value)
     data.Modified()
     table.Modified()
@@ -189,11 +189,9 @@ def _text(corners_ras):
 
 
 def _row(variants):
-    values = dict(zip(Row._fields, (variant.ToString() for variant in variants)))
-    numbers = [float(number) for number in values["corners_ras"].split()]
-    values.update(
-        score=float(values["score"]),
-        slice=int(float(values["slice"])),
-        corners_ras=tuple(zip(*[iter(numbers)] * 3)) or None,
+    row = Row(*(variant.ToString() for variant in variants))
+    numbers = [float(number) for number in row.corners_ras.split()]
+    corners_ras = tuple(tuple(numbers[n : n + 3]) for n in range(0, len(numbers), 3))
+    return row._replace(
+        score=float(row.score), slice=int(float(row.slice)), corners_ras=corners_ras or None
     )
-    return Row(**values)

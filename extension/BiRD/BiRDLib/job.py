@@ -51,7 +51,8 @@ class Job:
             answer, finish = error, self._failed
         except Exception as error:
             logging.exception("BiRD: unexpected error")
-            answer, finish = BirdError("Unexpected: {!r}.".format(error), "See the log."), self._failed
+            answer = BirdError("Unexpected: {!r}.".format(error), "See the log.")
+            finish = self._failed
         self._background.post(lambda: self._finish(finish, answer))
 
     def _finish(self, finish, answer):

@@ -37,19 +37,21 @@ class Outline:
     def remove(self):
         """Takes the nodes out of their scene, where they still are in one."""
         for markup in (self.roi, self._caption):
-            if markup.GetScene() is not None:
-                markup.GetScene().RemoveNode(markup)
+            for node in (markup.GetDisplayNode(), markup):
+                if node is not None and node.GetScene() is not None:
+                    node.GetScene().RemoveNode(node)
 
     def _move(self, boxes, index, frame, words):
-        modifying = [markup.StartModify() for markup in (self.roi, self._caption)]
+        modifying = self.roi.StartModify()
         self.roi.SetName(words)
         geometry.placeRoi(self.roi, boxes.volume, *boxes.placeOn(index, frame))
+        self.roi.EndModify(modifying)
+        modifying = self._caption.StartModify()
         position_world, leftwards = boxes.captionOn(index, frame)
         geometry.placePoint(self._caption, position_world)
         self._caption.SetNthControlPointLabel(0, words)
         _justify(self._caption.GetDisplayNode(), leftwards)
-        for markup, was in zip((self.roi, self._caption), modifying):
-            markup.EndModify(was)
+        self._caption.EndModify(modifying)
 
     def _setVisible(self, visible):
         for markup in (self.roi, self._caption):

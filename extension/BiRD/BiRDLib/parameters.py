@@ -1,4 +1,4 @@
-"""What the panel remembers in the scene: one field per widget with a SlicerParameterName in BiRD.ui.
+"""What the panel remembers in the scene, a field per widget with a SlicerParameterName.
 
 The server's address and token are not here: they belong to the user, not to the scene, and a scene
 file must never carry a token.

@@ -72,7 +72,9 @@ def writeVolume(copy, folder, compress=False):
     storage.SetFileName(path)
     storage.SetUseCompression(compress)
     if not storage.WriteData(copy):
-        raise UnusableInput("The volume could not be written to {}.".format(path), "Free some disk.")
+        raise UnusableInput(
+            "The volume could not be written to {}.".format(path), "Free some disk."
+        )
     return path
 
 
@@ -219,7 +221,8 @@ def boxOfRoi(volume, roi):
     low, high = np.maximum(corners_ijk.min(0), -0.5), np.minimum(corners_ijk.max(0), limit)
     if (low >= high).any():
         raise UnusableInput(
-            "{} lies outside {}.".format(roi.GetName(), volume.GetName()), "Move it into the volume."
+            "{} lies outside {}.".format(roi.GetName(), volume.GetName()),
+            "Move it into the volume.",
         )
     return tuple((np.array([[*low, 1], [*high, 1]]) @ ijkToRas(volume).T)[:, :3].ravel().tolist())
 

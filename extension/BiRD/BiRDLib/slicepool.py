@@ -7,7 +7,6 @@ where it faces the slices that were asked, elsewhere the findings' 3D boxes. Kno
 HTTP or Qt.
 """
 
-import slicer
 import vtk
 
 from . import scene as geometry
@@ -37,7 +36,7 @@ class SlicePool:
         self._wholes = {}  # table node ID -> FindingBoxes
         self._preview = None  # SliceBoxes of the question in flight
         self._observed = []  # (object, tag)
-        self._making = False  # our own nodes are being added
+        self._changing = False  # our own nodes come or go
         self._sceneTags = [
             scene.AddObserver(scene.NodeAddedEvent, self._onNodeChanged),
             scene.AddObserver(scene.NodeRemovedEvent, self._onNodeChanged),
@@ -50,8 +49,7 @@ class SlicePool:
         for tag in self._sceneTags:
             self._scene.RemoveObserver(tag)
         self._unobserve()
-        for outline in (outline for pool in self._pools.values() for outline in pool):
-            outline.remove()
+        self._remove(outline for pool in self._pools.values() for outline in pool)
         self._pools = {}
 
     def preview(self, volume, plane, boxes):
@@ -112,10 +110,11 @@ class SlicePool:
         pool = self._pools.setdefault(view.GetID(), [])
         while len(pool) < len(shown):
             pool.extend(self._newOutline(view) for _ in range(POOL_SIZE))
-        for outline, (boxes, index) in zip(pool, shown):
-            outline.show(boxes, index, frame)
-        for outline in pool[len(shown) :]:
-            outline.hide()
+        for n, outline in enumerate(pool):
+            if n < len(shown):
+                outline.show(*shown[n], frame)
+            else:
+                outline.hide()
 
     def _crossed(self, view, frame):
         """(boxes, index) of every slice box that a view has to show."""
@@ -139,18 +138,25 @@ class SlicePool:
             rows = [row for row in self._findings.rows(table) if row.corners_ras is not None]
             rois = self._findings.rois(table)
             first = {row.finding: row for row in reversed(rows) if row.finding in rois}
-            self._slices.setdefault(key, None)
-            self._slices[key] = self._slices[key] or SliceBoxes(volume, rows)
-            whole = FindingBoxes(volume, [rois[name] for name in first], list(first.values()))
-            self._wholes[key] = whole
+            if key not in self._slices:
+                self._slices[key] = SliceBoxes(volume, rows)
+            self._wholes[key] = FindingBoxes(volume, rois, list(first.values()))
         return self._slices[key], self._wholes[key]
 
     def _newOutline(self, view):
-        self._making = True
+        self._changing = True
         try:
             return Outline(self._scene, view)
         finally:
-            self._making = False
+            self._changing = False
+
+    def _remove(self, outlines):
+        self._changing = True
+        try:
+            for outline in outlines:
+                outline.remove()
+        finally:
+            self._changing = False
 
     def _onViewChanged(self, view, event):
         self._update(view)
@@ -167,7 +173,7 @@ class SlicePool:
 
     @vtk.calldata_type(vtk.VTK_OBJECT)
     def _onNodeChanged(self, scene, event, node):
-        if self._making or scene.IsBatchProcessing():
+        if self._changing or scene.IsBatchProcessing():
             return
         if any(node.IsA(kind) for kind in _WATCHED):
             self._dropRemoved()
@@ -178,13 +184,12 @@ class SlicePool:
         self.refresh()
 
     def _dropRemoved(self):
-        """Forgets outlines and previews whose nodes have left the scene."""
+        """Forgets outlines and previews whose view, volume or own nodes have left the scene."""
         alive = {view.GetID() for view in geometry.sliceViews(self._scene)}
-        self._pools = {
-            view_id: [outline for outline in pool if outline.isIn(self._scene)]
-            for view_id, pool in self._pools.items()
-            if view_id in alive
-        }
+        for view_id, pool in list(self._pools.items()):
+            kept = [outline for outline in pool if view_id in alive and outline.isIn(self._scene)]
+            self._pools[view_id] = kept
+            self._remove(set(pool) - set(kept))
         if self._preview is not None and self._preview.volume.GetScene() is not self._scene:
             self._preview = None
 

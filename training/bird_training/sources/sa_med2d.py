@@ -27,20 +27,31 @@ def read_sa_med2d(folder: Path) -> list[PictureRecord]:
     Raises BirdError where the index files are missing or name something that they do not define.
     """
     index = _read_json(folder / INDEX_FILE)
-    names = {
-        dataset: {class_id: name for name, class_id in classes.items()}
-        for dataset, classes in _read_json(folder / CLASSES_FILE).items()
-    }
+    names = _read_names(folder / CLASSES_FILE)
     return [_picture(folder, image, masks, names) for image, masks in index.items()]
+
+
+def _read_names(path: Path) -> dict[str, dict[int, str]]:
+    """Class names by dataset and class id."""
+    try:
+        return {
+            dataset: {class_id: name for name, class_id in classes.items()}
+            for dataset, classes in _read_json(path).items()
+        }
+    except AttributeError as error:
+        raise BirdError(f"{path}: is not a table of class ids by dataset ({error})") from error
 
 
 def _read_json(path: Path) -> dict:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise BirdError(f"{path}: missing; is this folder in the SA-Med2D-20M layout?") from error
     except ValueError as error:
         raise BirdError(f"{path}: is not valid JSON ({error})") from error
+    if not isinstance(content, dict):
+        raise BirdError(f"{path}: is not a JSON object but a {type(content).__name__}")
+    return content
 
 
 def _picture(
@@ -50,7 +61,7 @@ def _picture(
     try:
         modality, dataset, case, _ = stem.split("--")
         objects = tuple(_object(folder, mask, names[dataset]) for mask in sorted(masks))
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise BirdError(f"{image}: name or class is not as in SA-Med2D-20M ({error!r})") from error
     return PictureRecord(
         id=stem,
@@ -63,5 +74,5 @@ def _picture(
 
 
 def _object(folder: Path, mask: str, names: dict[int, str]) -> ObjectRecord:
-    class_id = int(Path(mask).stem.rsplit("--", 1)[1].split("_")[0])
+    class_id = int(Path(mask).stem.rsplit("--", 1)[-1].split("_")[0])
     return ObjectRecord(label=natural_name(names[class_id]), mask=folder / mask)
