@@ -10,10 +10,15 @@ import nibabel
 import numpy as np
 import pytest
 from bird_vlm.volumes import Volume
+from hypothesis import settings
 from scipy.spatial.transform import Rotation
 
 if TYPE_CHECKING:
     from bird_vlm.engine import Engine
+
+# A loaded machine is slow, not wrong.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

@@ -14,7 +14,7 @@ from BiRDLib.background import Background
 from BiRDLib.errors import Cancelled
 from BiRDLib.findings import Findings
 from BiRDLib.logic import Logic
-from BiRDLib.parameters import BiRDParameterNode, questionOf
+from BiRDLib.question import question_of
 from slicer.i18n import tr as _
 from slicer.i18n import translate
 from slicer.ScriptedLoadableModule import (
@@ -57,6 +57,9 @@ class BiRDLogic(ScriptedLoadableModuleLogic):
         self.core = Logic(slicer.mrmlScene, self.background)
 
     def getParameterNode(self):
+        # Not at the top: when Slicer reads this file, the Markups module may not be loaded yet.
+        from BiRDLib.parameters import BiRDParameterNode
+
         return BiRDParameterNode(super().getParameterNode())
 
 
@@ -105,7 +108,8 @@ class BiRDWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onSceneEndClose(self, caller, event):
         self._showProgress(0.0, "")
-        self._useParameterNode()
+        if self.parent.isEntered:
+            self._useParameterNode()
 
     def onPump(self):
         self.logic.background.pump()
@@ -152,7 +156,7 @@ class BiRDWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._parameterNode.wholeVolume = bool(whole)
 
     def onGround(self, *ignored):
-        question = questionOf(self._parameterNode)
+        question = question_of(self._parameterNode)
         self._logWindow(question)
         self.logic.core.ground(question, self.onGrounded, self.onFailed, self._showProgress)
         self._working()
@@ -169,7 +173,7 @@ class BiRDWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._updateButtons()
 
     def onRefer(self, *ignored):
-        question = questionOf(self._parameterNode)
+        question = question_of(self._parameterNode)
         self.ui.answerLabel.text = ""
         roi = self._parameterNode.roi
         self.logic.core.refer(question, roi, self.onReferred, self.onFailed, self._showProgress)
@@ -240,7 +244,7 @@ class BiRDWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if self._parameterNode is None:
             return
         core = self.logic.core
-        question = questionOf(self._parameterNode)
+        question = question_of(self._parameterNode)
         _enable(self.ui.groundButton, *core.can_ground(question))
         _enable(self.ui.referButton, *core.can_refer(question.volume, self._parameterNode.roi))
         _enable(self.ui.connectButton, not core.busy, _("Wait for the answer, or cancel it."))

@@ -28,7 +28,7 @@ from transformers.utils.logging import disable_progress_bar
 from bird_vlm.boxes import BoxNorm
 from bird_vlm.configuration_bird import BirdConfig
 from bird_vlm.contract import ReferringTask
-from bird_vlm.errors import CheckpointError, GrammarError
+from bird_vlm.errors import BadRequestError, CheckpointError, GrammarError
 from bird_vlm.grammar import BOX_END, BOX_START, REF_START, format_absent, parse_grounding
 from bird_vlm.prompts import grounding_prompt, referring_prompt
 
@@ -165,6 +165,7 @@ class Engine:
         )
 
     def _prompt(self, questions: Sequence[str]) -> dict:
+        self._refuse_control_tokens(questions)
         image = self.processor.image_token
         chats = [
             self.processor.apply_chat_template(
@@ -174,6 +175,13 @@ class Engine:
             for text in questions
         ]
         return self.tokenizer(chats, add_special_tokens=False, padding=True, return_tensors="pt")
+
+    def _refuse_control_tokens(self, questions: Sequence[str]) -> None:
+        for token in self.tokenizer.all_special_tokens:
+            if any(token in question for question in questions):
+                raise BadRequestError(
+                    f"question: the control token {token} is refused; leave it out"
+                )
 
     def _answer_tokens(
         self, output: GenerateDecoderOnlyOutput

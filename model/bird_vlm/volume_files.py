@@ -27,6 +27,10 @@ MAX_VOXELS = 2**30
 LPS_TO_RAS = inv_ornt_aff(axcodes2ornt("LPS"), (1, 1, 1))  # 4x4
 _DICOM_MAGIC = slice(128, 132)
 _HEADER_BYTES = 65536  # enough for the text header of any NRRD or MetaImage
+_NRRD_DATA_FILE = re.compile(rb"^data ?file\s*:\s*(?P<file>.*)", re.IGNORECASE | re.MULTILINE)
+_META_DATA_FILE = re.compile(
+    rb"^\s*ElementDataFile\s*[=:][ \t]*(?P<file>[^\r\n]*?)[ \t]*\r?$", re.IGNORECASE | re.MULTILINE
+)
 _POSITION = "0020|0032"  # Image Position (Patient)
 _MAX_UNEVEN = 0.5  # of the usual distance between slices
 _ITK_NOISE = re.compile(
@@ -65,9 +69,10 @@ def read_picture(path: Path) -> Read:
 
 def read_nrrd_or_meta(path: Path) -> Read:
     """NRRD or MetaImage; a header may name its data only where its suffix says so."""
-    if path.suffix.lower() in (".nrrd", ".mha"):
+    suffix = path.suffix.lower()
+    if suffix in (".nrrd", ".mha"):
         _refuse_detached_data(path)
-    return _read_itk(path)
+    return _read_itk(path, "NrrdImageIO" if suffix in (".nrrd", ".nhdr") else "MetaImageIO")
 
 
 def read_dicom_file(path: Path) -> Read:
@@ -159,15 +164,22 @@ def _shape_3d(shape: tuple[int, ...]) -> tuple[int, int, int]:
 
 def _refuse_detached_data(path: Path) -> None:
     with path.open("rb") as stream:
-        header = stream.read(_HEADER_BYTES).split(b"\n\n")[0].lower()
-    for line in header.splitlines():
-        key, _, value = line.replace(b":", b"=", 1).partition(b"=")
-        detached = key.strip() in (b"data file", b"datafile")
-        if detached or (key.strip() == b"elementdatafile" and value.strip() != b"local"):
-            raise BadVolumeError(
-                f"keeps its voxels in another file ({value.strip().decode(errors='replace')}); "
-                "save header and voxels in one file"
-            )
+        head = stream.read(_HEADER_BYTES)
+    if head.startswith(b"NRRD"):
+        header, blank, _ = head.replace(b"\r\n", b"\n").partition(b"\n\n")
+        detached = _NRRD_DATA_FILE.search(header)
+        known = bool(blank)
+    else:
+        detached = _META_DATA_FILE.search(head)
+        known = detached is not None
+        detached = detached if known and detached["file"].upper() != b"LOCAL" else None
+    if detached:
+        raise BadVolumeError(
+            f"keeps its voxels in another file ({detached['file'].decode(errors='replace')}); "
+            "save header and voxels in one file"
+        )
+    if not known:
+        raise BadVolumeError("cannot be read (its header has no end); export or copy it again")
 
 
 def _dicom_series(folder: Path) -> dict[str, tuple[str, ...]]:
@@ -182,7 +194,7 @@ def _dicom_series(folder: Path) -> dict[str, tuple[str, ...]]:
     return series
 
 
-def _read_itk(path: Path, image_io: str = "") -> Read:
+def _read_itk(path: Path, image_io: str) -> Read:
     _check_information(path, image_io)
     reader = sitk.ImageFileReader()
     reader.SetImageIO(image_io)

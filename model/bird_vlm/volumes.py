@@ -7,7 +7,6 @@ slices, windows or labels.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +20,6 @@ from bird_vlm.errors import BadVolumeError
 SUFFIXES = volume_files.SUFFIXES
 MIN_EDGE = 4  # voxels; at least two of the three edges must be this long
 _MIN_SINE = 1e-3  # of the angles between the axes; below it the matrix is taken as singular
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ def serve(
     check_access(host, token)
     studies = made_folder(studies)
     with bound_socket(host, port) as listener:
-        set_environment(studies, listener.getsockname()[1], token)
+        os.environ.update(settings(studies, listener.getsockname()[1], token))
         service = open_service(studies, model)
         card = service.card  # loads the model: what is wrong with it shows before the first request
         use(service)
@@ -117,20 +117,19 @@ def app_folder() -> Path:
     )
 
 
-def set_environment(studies: Path, port: int, token: str | None) -> None:
-    """MONAI Label's settings; it reads them when it is first imported."""
+def settings(studies: Path, port: int, token: str | None) -> dict[str, str]:
+    """Environment variables that MONAI Label and our app read when they are first imported."""
     private = studies / ".bird"
-    os.environ.update(
-        MONAI_LABEL_APP_DIR=str(app_folder()),
-        MONAI_LABEL_STUDIES=str(studies),
-        MONAI_LABEL_APP_CONF="{}",
-        MONAI_LABEL_SERVER_PORT=str(port),
-        MONAI_LABEL_SESSION_PATH=str(private / "sessions"),
-        MONAI_LABEL_DATASTORE_FILE_EXT=json.dumps(IMAGE_PATTERNS),
-        MONAI_LABEL_CORS_ORIGINS=json.dumps([f"http://127.0.0.1:{port}"]),  # the guard closes CORS
-        MONAI_LABEL_TASKS_BATCH_INFER="false",
-        MONAI_LABEL_AUTO_UPDATE_SCORING="false",
-        MONAI_LABEL_AUTH_ENABLE="false",
-        MONAI_LABEL_TRACKING_ENABLED="false",
-        BIRD_TOKEN=token or "",
-    )
+    return {
+        "MONAI_LABEL_APP_DIR": str(app_folder()),
+        "MONAI_LABEL_STUDIES": str(studies),
+        "MONAI_LABEL_APP_CONF": "{}",
+        "MONAI_LABEL_SERVER_PORT": str(port),
+        "MONAI_LABEL_SESSION_PATH": str(private / "sessions"),
+        "MONAI_LABEL_DATASTORE_FILE_EXT": json.dumps(IMAGE_PATTERNS),
+        "MONAI_LABEL_TASKS_BATCH_INFER": "false",
+        "MONAI_LABEL_AUTO_UPDATE_SCORING": "false",
+        "MONAI_LABEL_AUTH_ENABLE": "false",
+        "MONAI_LABEL_TRACKING_ENABLED": "false",
+        "BIRD_TOKEN": token or "",
+    }

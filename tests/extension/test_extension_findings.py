@@ -8,9 +8,9 @@ from BiRDLib import scene as geometry
 from BiRDLib.colors import label_color
 from BiRDLib.errors import UnusableInput
 from BiRDLib.findings import Findings
-from conftest import GEOMETRIES
 from grounding import a_finding, a_grounding
 from slice_view import SlicerCore
+from voxel_grids import GEOMETRIES
 
 LOW, HIGH = (9.5, 9.5), (29.5, 24.5)
 

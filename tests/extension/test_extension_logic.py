@@ -273,13 +273,13 @@ def test_results_come_on_the_gui_thread_and_it_stays_free(
     boxes = [box_json(box) for box in finding.boxes]
     a_server.grounds(
         {"event": "progress", "done": 1, "total": 2, "boxes": boxes},
-        lambda: a_server.released.wait(5),
+        lambda: a_server.released.wait(20),
         {"event": "result", "result": as_json(a_grounding(finding))},
     )
     question = Question(a_volume, ("liver",), whole_volume=True)
     started = time.monotonic()
     a_threaded_logic.ground(question, **an_outcome.callbacks)
-    assert time.monotonic() - started < 0.25
+    assert time.monotonic() - started < 1
     _pump(
         a_threaded_logic.background, lambda: an_outcome.progress[-1:] == [(0.5, "1 of 2 answered")]
     )
@@ -288,7 +288,7 @@ def test_results_come_on_the_gui_thread_and_it_stays_free(
     assert "cancel" in a_threaded_logic.can_ground(question)[1]
     a_server.released.set()
     longest = _pump(a_threaded_logic.background, lambda: an_outcome.over)
-    assert longest < 0.5
+    assert longest < 1
     assert an_outcome.threads == {threading.current_thread()}
     assert len(an_outcome.done) == 1
     assert len(a_threaded_logic.pool.outlines(view.node)) == 1

@@ -10,10 +10,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import MODULE
 from PIL import Image
 
-ROOT = MODULE.parents[1]
+ROOT = Path(__file__).parents[2]
+MODULE = ROOT / "extension" / "BiRD"
 SOURCES = sorted(path for path in MODULE.rglob("*.py"))
 OURS = {"BiRDLib", "slicer", "qt", "ctk", "vtk", "numpy"}
 EVERY_SOURCE = pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(MODULE)))

@@ -10,11 +10,11 @@ import slicer
 import vtk
 from BiRDLib import scene as geometry
 from BiRDLib.errors import UnusableInput
-from conftest import GEOMETRIES, affine, rotation
 from grounding import corners_ras
 from hypothesis import given
 from hypothesis import strategies as st
 from nibabel.orientations import io_orientation
+from voxel_grids import GEOMETRIES, affine, rotation
 
 EVERY_GEOMETRY = pytest.mark.parametrize("kind", list(GEOMETRIES))
 EVERY_PLANE = pytest.mark.parametrize("plane", geometry.PLANES)

@@ -7,8 +7,8 @@ from BiRDLib import scene as geometry
 from BiRDLib.colors import label_color
 from BiRDLib.findings import Findings
 from BiRDLib.slicepool import POOL_SIZE, SlicePool
-from conftest import GEOMETRIES, affine, rotation
 from grounding import a_finding, a_grounding
+from voxel_grids import GEOMETRIES, affine, rotation
 
 LIVER = label_color("liver")
 LOW, HIGH = (9.5, 9.5), (29.5, 24.5)

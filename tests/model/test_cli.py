@@ -103,12 +103,18 @@ def test_a_bad_volume_is_one_line_and_exit_code_2(kind: str, tmp_path: Path):
         pytest.param(["--text", "<img>x"], "labels: control characters", id="injection"),
         pytest.param(["--text", "liver", "--plane", "top"], "plane: must be one of", id="plane"),
         pytest.param(["--text", "liver", "--slices", "9"], "slices: write A:B", id="slices"),
-        pytest.param(["--text", "liver", "--slices", "9:4"], "slices: needs 0 <= A < B", id="order"),
+        pytest.param(
+            ["--text", "liver", "--slices", "9:4"], "slices: needs 0 <= A < B", id="order"
+        ),
         pytest.param(["--text", "liver", "--slices", "0:999"], "exceeds the 189", id="range"),
-        pytest.param(["--text", "liver", "--threshold", "7"], "threshold: must lie", id="threshold"),
+        pytest.param(
+            ["--text", "liver", "--threshold", "7"], "threshold: must lie", id="threshold"
+        ),
         pytest.param(["--text", "liver", "--window", "bright"], "window: needs 2", id="window"),
         pytest.param(["--text", "liver", "--model", "gpt"], "model: 'gpt' is neither", id="model"),
-        pytest.param(["--text", "liver", "--json", "no/such/f.json"], "no such folder", id="output"),
+        pytest.param(
+            ["--text", "liver", "--json", "no/such/f.json"], "no such folder", id="output"
+        ),
     ],
 )
 def test_a_bad_question_is_one_line_and_exit_code_2(brain: Path, arguments: list[str], said: str):
@@ -131,7 +137,9 @@ def test_a_bad_box_is_one_line_and_exit_code_2(brain: Path, arguments: list[str]
 
 def test_an_unreadable_checkpoint_is_one_line_and_exit_code_2(brain: Path, tmp_path: Path):
     (tmp_path / "config.json").write_text('{"model_type": "bird"}')
-    assert_one_line(bird("ground", brain, "--text", "liver", "--model", tmp_path), "cannot be loaded")
+    assert_one_line(
+        bird("ground", brain, "--text", "liver", "--model", tmp_path), "cannot be loaded"
+    )
     assert_one_line(bird("convert", tmp_path, tmp_path / "out"), str(tmp_path.name))
 
 

@@ -60,6 +60,8 @@ TINY = (30, 40, 34, 44)
         pytest.param([(3, LIVER), (14, LIVER)], 1, [(3, 14)], id="10 thin slices missing"),
         pytest.param([(3, LIVER), (15, LIVER)], 1, [(3, 3), (15, 15)], id="11 thin missing"),
         pytest.param([(3, TINY), (4, (15, 25, 60, 70))], 5, [(3, 4)], id="pole of a sphere"),
+        pytest.param([(3, (6, 30, 16, 40)), (4, LIVER)], 5, [(3, 4)], id="end mostly inside"),
+        pytest.param([(3, (3, 30, 13, 40)), (4, LIVER)], 5, [(3, 3), (4, 4)], id="end beside"),
         pytest.param([(3, LIVER), (4, SPLEEN)], 5, [(3, 3), (4, 4)], id="elsewhere"),
         pytest.param([(3, LIVER), (3, LIVER), (4, LIVER)], 5, [(3, 4)], id="said twice"),
     ],

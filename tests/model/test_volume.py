@@ -75,7 +75,9 @@ def test_stopping_early_asks_no_further_slice(bird_mini, mni152, monkeypatch):
     asked = []
     encode = Engine.encode
     monkeypatch.setattr(
-        Engine, "encode", lambda self, pictures: asked.append(len(pictures)) or encode(self, pictures)
+        Engine,
+        "encode",
+        lambda self, pictures: asked.append(len(pictures)) or encode(self, pictures),
     )
     events = grounding_events(bird_mini, mni152, GroundingRequest(("brain stem",)))
     next(events)

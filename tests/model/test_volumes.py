@@ -311,6 +311,15 @@ def test_a_file_cannot_point_to_another_file(header, alone, tmp_path):
         read_volume(disguised)
 
 
+def test_a_long_header_hides_no_other_file(tmp_path):
+    detached = save_itk(tmp_path / "scan.nhdr", NOISE).read_text()
+    magic, _, fields = detached.partition("\n")
+    padding = "# nothing\n" * 10000
+    path = write(tmp_path / "scan.nrrd", f"{magic}\n{padding}{fields}".encode())
+    with pytest.raises(BadVolumeError, match="header"):
+        read_volume(path)
+
+
 def test_the_suffixes_that_an_error_names_are_those_that_are_read(tmp_path):
     with pytest.raises(BadVolumeError) as refused:
         read_volume(write(tmp_path / "a.doc", b"text"))

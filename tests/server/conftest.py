@@ -38,10 +38,10 @@ def _running(tmp_path_factory) -> Iterator[Server]:
     studies = tmp_path_factory.mktemp("studies")
     environment = pytest.MonkeyPatch()
     environment.setenv("BIRD_UPLOAD_BYTES", str(UPLOAD_LIMIT_BYTES))
-    environment.delenv("BIRD_TOKEN", raising=False)
     listener = serve.bound_socket("127.0.0.1", 0)
     port = listener.getsockname()[1]
-    serve.set_environment(studies, port, None)
+    for name, value in serve.settings(studies, port, None).items():
+        environment.setenv(name, value)
     service.use(a_service(studies, ScriptedModel()))
     config = uvicorn.Config("bird_server.asgi:app", log_config=None)
     server = uvicorn.Server(config)

@@ -24,7 +24,7 @@ def a_client(a_server, tmp_path) -> MONAILabelClient:
 def a_study(a_server, a_session, a_volume_file) -> str:
     """The id of an image that lies in the studies folder."""
     shutil.copy(a_volume_file, a_server.studies / "case_1.nii.gz")
-    wait_until(lambda: "case_1" in str(a_session.get("/datastore/?output=all").json()), seconds=10)
+    wait_until(lambda: "case_1" in str(a_session.get("/datastore/?output=all").json()), seconds=30)
     return "case_1"
 
 
@@ -158,14 +158,14 @@ def test_info_answers_while_an_inference_runs(a_session, a_study, a_model):
     a_model.hold()
     running = threading.Thread(target=infer, args=(a_session, f"image={a_study}"))
     running.start()
-    wait_until(lambda: a_model.asked, seconds=5)
+    wait_until(lambda: a_model.asked, seconds=30)
 
     start = time.perf_counter()
     assert a_session.get("/info/").status_code == 200
-    assert time.perf_counter() - start < 0.5
+    assert time.perf_counter() - start < 3.0
     for _ in range(100):
         a_model.gate.release()
-    running.join(10)
+    running.join(60)
     assert not running.is_alive()
 
 

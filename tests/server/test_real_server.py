@@ -37,12 +37,17 @@ pytestmark = [
 
 def started(command: list[str], **environment: str) -> tuple[subprocess.Popen, list[str]]:
     """A process and the lines of its output, which keep coming."""
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("MONAI_LABEL_", "BIRD_"))
+    }
     process = subprocess.Popen(
         [sys.executable, "-u", *command],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env=os.environ | environment,
+        env=inherited | environment,
     )
     lines: list[str] = []
     threading.Thread(target=lambda: lines.extend(process.stdout), daemon=True).start()

@@ -89,11 +89,13 @@ def a_body() -> Vocabulary:
         ),
         pytest.param(
             "OASIS",
-            "left kidney,left ventricle,liver,lung nodule,polyp,right kidney,soft tissue tumor".split(
-                ","
-            ),
+            [
+                *("left kidney", "left ventricle", "liver", "lung nodule", "polyp"),
+                *("right kidney", "soft tissue tumor"),
+            ],
             id="brain",
         ),
+        pytest.param("Unheard", [], id="unknown-region"),
     ],
 )
 def test_objects_of_other_regions_are_elsewhere(a_body, dataset, absent):
@@ -107,7 +109,9 @@ def test_objects_of_other_regions_are_elsewhere(a_body, dataset, absent):
         pytest.param(a_record("left kidney", "liver"), ["right kidney"], id="one-side-missing"),
         pytest.param(a_record(), ["left kidney", "liver", "right kidney"], id="nothing-shown"),
         pytest.param(
-            a_record(dataset="OASIS", plane="axial"), ["hippocampus", "left hippocampus"], id="axial"
+            a_record(dataset="OASIS", plane="axial"),
+            ["hippocampus", "left hippocampus"],
+            id="axial",
         ),
         pytest.param(
             a_record("left hippocampus", dataset="OASIS", plane="axial"), [], id="side-shown"

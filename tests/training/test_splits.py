@@ -76,10 +76,10 @@ def test_a_case_of_several_modalities_falls_on_one_side():
 
 
 def test_another_name_of_the_data_set_draws_other_cases():
-    held_out = [
-        {r.case for r in split_by_case([a_record(dataset=d, case=str(c)) for c in range(40)], 0.3)[1]}
-        for d in ("ACDC", "BTCV")
-    ]
+    held_out = []
+    for dataset in ("ACDC", "BTCV"):
+        _, test = split_by_case([a_record(dataset=dataset, case=str(n)) for n in range(40)], 0.3)
+        held_out.append({record.case for record in test})
     assert len(held_out[0]) == len(held_out[1]) == 12
     assert held_out[0] != held_out[1]
 

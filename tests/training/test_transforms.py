@@ -50,7 +50,9 @@ def as_the_product_sees(path, size: int) -> torch.Tensor:
     picture = slice_picture(volume, slice_stack(volume.geometry(), "axial"), 0)
     processor = BirdImageProcessor(size={"height": size, "width": size})
     pixels = processor([picture], return_tensors="pt")["pixel_values"][0]
-    mean, std = (torch.tensor(v)[:, None, None] for v in (processor.image_mean, processor.image_std))
+    mean, std = (
+        torch.tensor(v)[:, None, None] for v in (processor.image_mean, processor.image_std)
+    )
     return pixels * std + mean
 
 

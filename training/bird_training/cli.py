@@ -42,11 +42,15 @@ def train(
         Path | None, typer.Option(help='JSON: {"17": "left_hippocampus", ...}')
     ] = None,
     minutes: Annotated[
-        float | None, typer.Option(help="Stop after so long; the learning rate falls in time.")
+        float | None,
+        typer.Option(min=0.01, help="Stop after so long; the learning rate falls in time."),
     ] = None,
     steps: Annotated[int, typer.Option(min=1, help="Stop after so many optimiser steps.")] = 12_000,
     batch: Annotated[int, typer.Option(min=1, help="Pictures per step.")] = 24,
     test_fraction: Fraction = TEST_FRACTION,
+    start: Annotated[
+        Path | None, typer.Option(help="A checkpoint folder whose tensors to begin with.")
+    ] = None,
     resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint in OUT.")] = False,
 ) -> None:
     """Train bird-mini from scratch on the training side of SOURCE."""
@@ -64,6 +68,7 @@ def train(
         minutes=minutes,
         steps=steps,
         batch=batch,
+        start=start,
         resume=resume,
     )
     print(folder)

@@ -1,4 +1,4 @@
-"""Dense supervision of the vision grid: per class, where it is and how far its box reaches.
+"""Dense supervision of a grid of features: per class, where it is and how far its box reaches.
 
 Only training has this head. Its loss teaches the small vision part to see before the decoder can
 read; the shipped model answers with digits alone. Knows nothing about text.
@@ -23,22 +23,28 @@ class DenseTargets:
     boxes: torch.Tensor  # (batch, c, 4), x0, y0, x1, y1 in 0..1 of the picture
     known: torch.Tensor  # (batch, c), 1 where the picture tells whether the class is there
 
-    def to(self, device: torch.device) -> DenseTargets:
-        return DenseTargets(*(t.to(device) for t in (self.cover, self.boxes, self.known)))
+    def on_grid(self, side: int) -> DenseTargets:
+        """The same targets on a grid of `side` cells a side."""
+        return DenseTargets(F.adaptive_avg_pool2d(self.cover, side), self.boxes, self.known)
 
 
 class DenseHead(nn.Module):
-    """Grid features -> per class a mask logit and the distances to the four sides of its box."""
+    """Grid features -> per class a mask logit and the distances to the four sides of its box.
 
-    def __init__(self, width: int, classes: int) -> None:
+    With `shared_boxes` a cell has one box, that of the smallest object on it: whoever reads the
+    features finds the sides in the same place whatever the class.
+    """
+
+    def __init__(self, width: int, classes: int, shared_boxes: bool = False) -> None:
         super().__init__()
+        self.shared_boxes = shared_boxes
         self.norm = nn.LayerNorm(width)
         self.mask = nn.Linear(width, classes)
-        self.sides = nn.Linear(width, 4 * classes)
+        self.sides = nn.Linear(width, 4 if shared_boxes else 4 * classes)
         nn.init.constant_(self.mask.bias, -3.0)
 
     def forward(self, grid: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """(batch, g, g, width) -> mask logits (batch, c, g, g), boxes (batch, c, g, g, 4)."""
+        """(batch, g, g, width) -> mask logits (batch, c, g, g), boxes (batch, c or 1, g, g, 4)."""
         features = self.norm(grid)
         mask = self.mask(features).permute(0, 3, 1, 2)
         sides = self.sides(features).unflatten(-1, (-1, 4)).permute(0, 3, 1, 2, 4)
@@ -47,7 +53,12 @@ class DenseHead(nn.Module):
     def loss(self, grid: torch.Tensor, targets: DenseTargets) -> torch.Tensor:
         """Mask (cross-entropy and Dice) plus box (L1 and generalised IoU) loss, a scalar."""
         mask, boxes = self(grid)
-        return _mask_loss(mask, targets) + _box_loss(boxes, targets)
+        targets = targets.on_grid(grid.shape[1])
+        inside = _cells_of_objects(targets)
+        if self.shared_boxes:
+            inside = _smallest_only(inside, targets.boxes)
+        boxes = boxes.expand(-1, mask.shape[1], -1, -1, -1)
+        return _mask_loss(mask, targets) + _box_loss(boxes, inside, targets.boxes)
 
 
 def _cell_centres(side: int, device: torch.device) -> torch.Tensor:
@@ -68,16 +79,31 @@ def _mask_loss(mask: torch.Tensor, targets: DenseTargets) -> torch.Tensor:
     return 4 * entropy + (dice * present).sum() / present.sum().clamp(min=1)
 
 
-def _box_loss(boxes: torch.Tensor, targets: DenseTargets) -> torch.Tensor:
+def _cells_of_objects(targets: DenseTargets) -> torch.Tensor:
+    """(batch, c, g, g), the cells that speak for the box of each class."""
     peak = targets.cover.amax((2, 3), keepdim=True)
-    inside = (targets.cover >= torch.clamp(peak, max=_MIN_COVER)) & (targets.cover > 0)
+    return (targets.cover >= torch.clamp(peak, max=_MIN_COVER)) & (targets.cover > 0)
+
+
+def _smallest_only(inside: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
+    """Leaves each cell to the class with the smallest box on it."""
+    area = _area(boxes[..., :2], boxes[..., 2:])[..., None, None]  # (batch, c, 1, 1)
+    owner = torch.where(inside, area, torch.inf).argmin(1, keepdim=True)
+    return inside & torch.zeros_like(inside).scatter(1, owner, True)
+
+
+def _box_loss(predicted: torch.Tensor, inside: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
     batch, classes, _, _ = inside.nonzero(as_tuple=True)
     if not len(batch):
-        return boxes.sum() * 0
-    predicted, wanted = boxes[inside], targets.boxes[batch, classes]
+        return predicted.sum() * 0
     cells = inside.sum((2, 3)).clamp(min=1)[batch, classes]  # each object counts the same
-    distance = (predicted - wanted).abs().sum(-1) + 1 - _generalised_iou(predicted, wanted)
+    distance = box_distance(predicted[inside], boxes[batch, classes])
     return (distance / cells).sum() / (1 / cells).sum()
+
+
+def box_distance(predicted: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+    """L1 plus 1 - generalised IoU of (n, 4) boxes; (n,), 0 where they are equal."""
+    return (predicted - wanted).abs().sum(-1) + 1 - _generalised_iou(predicted, wanted)
 
 
 def _generalised_iou(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:

@@ -10,16 +10,20 @@ import math
 import time
 from collections import Counter
 from collections.abc import Sequence
+from math import isqrt
 from pathlib import Path
 
 import torch
+from bird_vlm.errors import BirdError
 from bird_vlm.modeling_bird import BirdForConditionalGeneration
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import WeightedRandomSampler
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
-from bird_training.dense import DenseHead, DenseTargets
+from bird_training.dense import DenseHead, DenseTargets, box_distance
 from bird_training.pictures import PictureDataset
 from bird_training.records import PictureRecord
 
@@ -29,12 +33,20 @@ _FLOOR = 0.02  # last learning rate as a share of the highest
 
 
 class PretrainingModel(nn.Module):
-    """BiRD with a dense head on its vision grid; the loss is the sum of both."""
+    """BiRD with helpers that make a small model learn fast; the loss is the sum of all.
+
+    Dense heads on the vision grid and on the image tokens, taken as a grid in the order of their
+    positions, and a head that reads the box off the decoder's state before its first digit.
+    """
 
     def __init__(self, bird: BirdForConditionalGeneration, classes: int) -> None:
         super().__init__()
         self.bird = bird
-        self.dense = DenseHead(bird.config.vision_config.hidden_size, classes)
+        vision = bird.config.vision_config
+        self.dense = DenseHead(vision.hidden_size, classes)
+        self.dense_tokens = DenseHead(vision.output_dim, classes, shared_boxes=True)
+        self.box = nn.Linear(bird.config.text_config.hidden_size, 4)
+        self.side = isqrt(vision.num_queries)
 
     def forward(
         self,
@@ -42,15 +54,25 @@ class PretrainingModel(nn.Module):
         cover: torch.Tensor,
         boxes: torch.Tensor,
         known: torch.Tensor,
+        answer_boxes: torch.Tensor,
+        before_digits: torch.Tensor,
         **text: torch.Tensor,
     ) -> dict[str, torch.Tensor]:
         """One step on a batch of `PictureDataset.collate`."""
         tower = self.bird.model.vision_tower
         grid = tower.encode_grid(pixel_values.contiguous(memory_format=torch.channels_last))
-        answers = self.bird(image_embeds=tower.pool_grid(grid), **text).loss
+        tokens = tower.pool_grid(grid)
+        answers = self.bird(image_embeds=tokens, output_hidden_states=True, **text)
+        targets = DenseTargets(cover, boxes, known)
         with torch.autocast(grid.device.type, enabled=False):
-            dense = self.dense.loss(grid.float(), DenseTargets(cover, boxes, known))
-        return {"loss": answers + dense, "answers": answers.detach(), "dense": dense.detach()}
+            dense = self.dense.loss(grid.float(), targets)
+            token_grid = tokens.float().unflatten(1, (self.side, self.side))
+            dense_tokens = self.dense_tokens.loss(token_grid, targets)
+            state = answers.hidden_states[-1][before_digits].float()
+            read = box_distance(self.box(state).sigmoid(), answer_boxes).sum()
+            read = read / max(len(answer_boxes), 1)
+        parts = {"answers": answers.loss, "dense": dense, "tokens": dense_tokens, "box": read}
+        return {"loss": sum(parts.values()), **{k: v.detach() for k, v in parts.items()}}
 
 
 class BalancedTrainer(Trainer):
@@ -80,7 +102,7 @@ class BalancedTrainer(Trainer):
 
     def compute_loss(self, model, inputs, return_outputs=False, **_):
         outputs = model(**inputs)
-        for part in ("answers", "dense"):
+        for part in outputs.keys() - {"loss"}:
             self.parts[part] = 0.98 * self.parts.get(part, 4.0) + 0.02 * float(outputs[part])
         return (outputs["loss"], outputs) if return_outputs else outputs["loss"]
 
@@ -90,13 +112,14 @@ class BalancedTrainer(Trainer):
 
 
 class StopAfter(TrainerCallback):
-    """Ends the training when its minutes are used up."""
+    """Ends the training, with a last checkpoint, when its minutes are used up."""
 
     def __init__(self, minutes: float) -> None:
         self.end = time.monotonic() + 60 * minutes
 
     def on_step_end(self, args, state, control, **_):
-        control.should_training_stop |= time.monotonic() >= self.end
+        if time.monotonic() >= self.end:
+            control.should_training_stop = control.should_save = True
         return control
 
 
@@ -110,15 +133,21 @@ def train(
     batch: int = 24,
     learning_rate: float = 1e-3,
     workers: int = 1,
+    start: Path | None = None,
     resume: bool = False,
     save_every: int = 400,
 ) -> BirdForConditionalGeneration:
     """Train `bird` in place; checkpoints go to `out`.
 
     Stops after `steps` optimiser steps or, where given, after `minutes`, whichever is first; the
-    learning rate falls to its floor by then.
+    learning rate falls to its floor by then. `start` is a checkpoint folder whose tensors the
+    training begins with, as far as it has them; `resume` goes on from the last one in `out`.
     """
     model = PretrainingModel(bird, len(dataset.classes))
+    if start is not None:
+        load_matching(model, _read_tensors(start / "model.safetensors"))
+    if resume and not any(out.glob("checkpoint-*")):
+        raise BirdError(f"resume: there is no checkpoint in {out}; start without it")
     arguments = TrainingArguments(
         output_dir=str(out),
         max_steps=steps,
@@ -133,6 +162,7 @@ def train(
         save_total_limit=2,
         logging_steps=50,
         report_to="tensorboard",
+        ignore_data_skip=True,  # every draw is random, a resumed training needs no replay
         dataloader_num_workers=workers,
         dataloader_persistent_workers=workers > 0,
         remove_unused_columns=False,
@@ -149,6 +179,20 @@ def train(
     )
     trainer.train(resume_from_checkpoint=resume)
     return bird
+
+
+def load_matching(model: nn.Module, state: dict[str, torch.Tensor]) -> None:
+    """Load the tensors that the model has in the same shape; leave the others as they are."""
+    own = model.state_dict()
+    fitting = {k: v for k, v in state.items() if k in own and own[k].shape == v.shape}
+    model.load_state_dict(fitting, strict=False)
+
+
+def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise BirdError(f"start: {path} cannot be read ({error})") from error
 
 
 def source_weights(records: Sequence[PictureRecord]) -> list[float]:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from bird_vlm.boxes import mask_to_box_pixel, pixel_to_norm
+from bird_vlm.boxes import NORM_MAX, BoxNorm, mask_to_box_pixel, pixel_to_norm
+from bird_vlm.grammar import BOX_START, parse_grounding
 from bird_vlm.processing_bird import BirdProcessor
 from monai.data import CacheDataset
 from torch.utils.data import Dataset
@@ -68,19 +69,24 @@ class PictureDataset(Dataset):
         turns = write_turns(
             record.modality, region_of(record.dataset), objects, absent, rng, self.turns
         )
+        boxes_norm = [box for turn in turns if turn.task == "VG" for box in _answered(turn)]
         image = sample["image"].as_tensor().clamp(0, 1).expand(3, -1, -1)
         return {
             "pixel_values": (image - self.mean) / self.std,
             "sequence": self.writer.pack(turns),
+            "answer_boxes": torch.tensor(boxes_norm, dtype=torch.float32).reshape(-1, 4) / NORM_MAX,
             "dense": self._dense(sample, record),
         }
 
     def collate(self, samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """Samples -> arguments of `PretrainingModel.forward`."""
         cover, boxes, known = zip(*(s["dense"] for s in samples), strict=True)
+        packed = collate_packed([s["sequence"] for s in samples], self.writer.pad_id)
         return {
             "pixel_values": torch.stack([s["pixel_values"] for s in samples]),
-            **collate_packed([s["sequence"] for s in samples], self.writer.pad_id),
+            **packed,
+            "answer_boxes": torch.cat([s["answer_boxes"] for s in samples]),
+            "before_digits": packed["labels"] == self.writer.box_id,
             "cover": torch.stack(cover),
             "boxes": torch.stack(boxes),
             "known": torch.stack(known),
@@ -113,9 +119,11 @@ class PictureDataset(Dataset):
         known[[self.classes[label] for label in told]] = 1
         area = dict.fromkeys(sample["labels"], 0.0)
         for label, mask in zip(sample["labels"], sample["instances"], strict=True):
-            row = self.classes[label]
-            box_pixel = mask_to_box_pixel(mask.numpy())
+            row = self.classes.get(label)  # None: a mirrored name that no source has
+            if row is None:
+                continue
             known[row] = 1
+            box_pixel = mask_to_box_pixel(mask.numpy())
             if box_pixel is None:
                 continue
             cover[row] = torch.maximum(
@@ -127,12 +135,17 @@ class PictureDataset(Dataset):
         return cover, boxes, known
 
 
+def _answered(turn: Turn) -> tuple[BoxNorm, ...]:
+    return parse_grounding(turn.answer).boxes_norm
+
+
 class TurnTokens:
     """Turns -> tokens, as the processor's chat template writes a conversation of one turn."""
 
     def __init__(self, processor: BirdProcessor) -> None:
         self.tokenizer = processor.tokenizer
         self.pad_id = self.tokenizer.pad_token_id
+        self.box_id = self.tokenizer.convert_tokens_to_ids(BOX_START)
         content = [{"type": "image"}, {"type": "text", "text": _PLACEHOLDER}]
         chat = processor.apply_chat_template(
             [{"role": "user", "content": content}], add_generation_prompt=True

@@ -26,6 +26,7 @@ def train_mini(
     minutes: float | None = None,
     steps: int = 12_000,
     batch: int = 24,
+    start: Path | None = None,
     resume: bool = False,
 ) -> Path:
     """Train bird-mini from scratch on the training side of `source`; returns the model's folder.
@@ -52,6 +53,7 @@ def train_mini(
         steps=steps,
         minutes=minutes,
         batch=batch,
+        start=start,
         resume=resume,
     )
     save_mini(model, processor, vocabulary, out / "bird-mini")

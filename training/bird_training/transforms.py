@@ -12,6 +12,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from bird_vlm.slices import slice_stack
+from bird_vlm.volumes import read_volume
+from bird_vlm.windows import slice_picture
 from monai.config import KeysCollection
 from monai.transforms import (
     Compose,
@@ -27,6 +30,7 @@ from monai.transforms import (
 )
 from PIL import Image
 
+from bird_training.masks import read_mask
 from bird_training.records import ObjectRecord, PictureRecord
 from bird_training.regions import MIRRORED, UPSIDE_DOWN, region_of
 
@@ -34,7 +38,7 @@ _SIDES = {"left": "right", "right": "left"}
 
 
 class LoadPicture(Transform):
-    """PictureRecord -> sample, squeezed to (size, size) as the image processor does at inference.
+    """PictureRecord -> sample, read and squeezed to (size, size) as the product does at inference.
 
     Values are uint8 so that many samples fit in memory.
     """
@@ -43,11 +47,10 @@ class LoadPicture(Transform):
         self.size = size
 
     def __call__(self, record: PictureRecord) -> dict[str, Any]:
-        with Image.open(record.image) as picture:
-            colour = picture.mode not in ("L", "I;16", "I")
-            picture = picture.convert("RGB" if colour else "L")
-            resized = picture.resize((self.size, self.size), Image.Resampling.BICUBIC)
-        image = np.asarray(resized).reshape(self.size, self.size, -1)
+        volume = read_volume(record.image)
+        picture = slice_picture(volume, slice_stack(volume.geometry(), "axial"), 0)
+        resized = Image.fromarray(picture).resize((self.size,) * 2, Image.Resampling.BICUBIC)
+        image = np.array(resized).reshape(self.size, self.size, -1)
         masks = [self._mask(item) for item in record.objects]
         kept = [i for i, mask in enumerate(masks) if mask.any()]
         return {
@@ -60,12 +63,9 @@ class LoadPicture(Transform):
         }
 
     def _mask(self, item: ObjectRecord) -> torch.Tensor:
-        with Image.open(item.mask) as mask:
-            values = np.asarray(mask.convert("L"))
-        member = values > 0 if item.value is None else values == item.value
-        picture = Image.fromarray(member.astype(np.uint8) * 255)
+        picture = Image.fromarray(read_mask(item).astype(np.uint8) * 255)
         resized = picture.resize((self.size, self.size), Image.Resampling.BOX)
-        return torch.as_tensor(np.asarray(resized) >= 128).to(torch.uint8)
+        return torch.as_tensor(np.array(resized) >= 128).to(torch.uint8)
 
 
 class ToFloat(Transform):
@@ -144,15 +144,15 @@ def augmentation(size: int) -> Compose:
             RandMirrord(keys=both, prob=0.5),
             RandAffined(
                 keys=both,
-                prob=0.9,
-                rotate_range=0.2,
-                scale_range=((-0.3, 0.25), (-0.3, 0.25)),
-                translate_range=(size * 0.12, size * 0.12),
+                prob=0.8,
+                rotate_range=0.12,
+                scale_range=((-0.25, 0.2), (-0.25, 0.2)),
+                translate_range=(size * 0.08, size * 0.08),
                 mode=("bilinear", "nearest"),
                 padding_mode="zeros",
                 allow_missing_keys=True,
             ),
-            RandWindowd(keys=["image"], prob=0.5),
+            RandWindowd(keys=["image"], prob=0.35),
             RandAdjustContrastd(keys=["image"], prob=0.4, gamma=(0.6, 1.7)),
             RandScaleIntensityd(keys=["image"], prob=0.4, factors=0.25),
             RandShiftIntensityd(keys=["image"], prob=0.4, offsets=0.08),

@@ -11,16 +11,15 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 
-import numpy as np
 from bird_vlm.boxes import BoxNorm, iou, mask_to_box_pixel, pixel_to_norm
 from bird_vlm.engine import Engine
 from bird_vlm.slices import slice_stack
 from bird_vlm.volumes import read_volume
 from bird_vlm.windows import slice_picture
-from PIL import Image
 
 from bird_training.dialogues import MAX_BOXES
-from bird_training.records import ObjectRecord, PictureRecord
+from bird_training.masks import read_mask
+from bird_training.records import PictureRecord
 from bird_training.regions import Vocabulary
 
 _MIN_IOU = 0.5
@@ -72,10 +71,11 @@ def validate(
     return tallies
 
 
-def macro_mean(tallies: dict[str, Tally], rate: str) -> float:
-    """Unweighted mean of a rate over the modalities that have it."""
+def macro_mean(tallies: dict[str, Tally], rate: str) -> float | None:
+    """Unweighted mean of a rate over the modalities that have it; None where none has."""
     values = [tally.rates()[rate] for tally in tallies.values()]
-    return float(np.mean([value for value in values if value is not None]))
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
 
 
 def tally_picture(engine: Engine, record: PictureRecord, absent: Sequence[str]) -> Tally:
@@ -108,7 +108,7 @@ def _targets(record: PictureRecord) -> dict[str, list[BoxNorm]]:
     """The boxes of each object, largest first."""
     targets: dict[str, list[tuple[int, BoxNorm]]] = {}
     for item in record.objects:
-        mask = _mask(item)
+        mask = read_mask(item)
         box_pixel = mask_to_box_pixel(mask)
         if box_pixel:
             box = pixel_to_norm(box_pixel, mask.shape[1], mask.shape[0])
@@ -117,12 +117,6 @@ def _targets(record: PictureRecord) -> dict[str, list[BoxNorm]]:
         label: [box for _, box in sorted(boxes, reverse=True)[:MAX_BOXES]]
         for label, boxes in targets.items()
     }
-
-
-def _mask(item: ObjectRecord) -> np.ndarray:
-    with Image.open(item.mask) as picture:
-        values = np.asarray(picture.convert("L"))
-    return values > 0 if item.value is None else values == item.value
 
 
 def _absent(record: PictureRecord, vocabulary: Vocabulary) -> list[str]:

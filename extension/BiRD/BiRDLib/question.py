@@ -19,6 +19,18 @@ class Question:
     send_window: bool = True  # ask with the brightness that the user sees
 
 
+def question_of(parameters):
+    """The Question that a parameter node (parameters.py) holds now."""
+    return Question(
+        volume=parameters.volume,
+        labels=parse_labels(parameters.labels),
+        plane=parameters.plane,
+        whole_volume=parameters.wholeVolume,
+        threshold=parameters.threshold,
+        send_window=parameters.sendWindow,
+    )
+
+
 def parse_labels(text):
     """One label per line, in order, without blanks and repetitions.
 

@@ -7,6 +7,8 @@ where it faces the slices that were asked, elsewhere the findings' 3D boxes. Kno
 HTTP or Qt.
 """
 
+import weakref
+
 import vtk
 
 from . import scene as geometry
@@ -37,10 +39,11 @@ class SlicePool:
         self._preview = None  # SliceBoxes of the question in flight
         self._observed = []  # (object, tag)
         self._changing = False  # our own nodes come or go
+        nodeChanged = vtk.calldata_type(vtk.VTK_OBJECT)(_weakly(self._onNodeChanged))
         self._sceneTags = [
-            scene.AddObserver(scene.NodeAddedEvent, self._onNodeChanged),
-            scene.AddObserver(scene.NodeRemovedEvent, self._onNodeChanged),
-            scene.AddObserver(scene.EndBatchProcessEvent, self._onBatchEnd),
+            scene.AddObserver(scene.NodeAddedEvent, nodeChanged),
+            scene.AddObserver(scene.NodeRemovedEvent, nodeChanged),
+            scene.AddObserver(scene.EndBatchProcessEvent, _weakly(self._onBatchEnd)),
         ]
         self.refresh()
 
@@ -93,7 +96,7 @@ class SlicePool:
                 self._observe(roi, event, self._onFindingChanged)
 
     def _observe(self, node, event, callback):
-        self._observed.append((node, node.AddObserver(event, callback)))
+        self._observed.append((node, node.AddObserver(event, _weakly(callback))))
 
     def _unobserve(self):
         for node, tag in self._observed:
@@ -171,7 +174,6 @@ class SlicePool:
     def _onDataChanged(self, node, event):
         self.refresh()
 
-    @vtk.calldata_type(vtk.VTK_OBJECT)
     def _onNodeChanged(self, scene, event, node):
         if self._changing or scene.IsBatchProcessing():
             return
@@ -192,6 +194,21 @@ class SlicePool:
             self._remove(set(pool) - set(kept))
         if self._preview is not None and self._preview.volume.GetScene() is not self._scene:
             self._preview = None
+
+
+def _weakly(method):
+    """`method` as a callback that does not keep its object alive.
+
+    A scene and a pool that go together, without `close()`, are then taken apart in any order.
+    """
+    reference = weakref.WeakMethod(method)
+
+    def call(*arguments):
+        alive = reference()
+        if alive is not None:
+            alive(*arguments)
+
+    return call
 
 
 def visibleFindings(rois):

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from bird_vlm.contract import PLANES, Plane
+from bird_vlm.errors import BirdError
 from bird_vlm.labels import natural_name, without_side
 from bird_vlm.slices import SliceStack, slice_stack
 from bird_vlm.volumes import Volume, read_volume
@@ -42,8 +43,13 @@ def write_labelled_slices(
 
     `classes` maps label values to names; every `step`-th slice of each plane is kept. Returns one
     record per picture with something in it; each object points at its value in the label map.
+    Raises BirdError where the label map has another grid or a value lies outside 1..255.
     """
     volume, label_volume = read_volume(image), read_volume(labels)
+    if not _same_grid(volume, label_volume):
+        raise BirdError(f"{labels}: has another grid than {image}; resample it first")
+    if outside := [value for value in classes if not 0 < value < 256]:
+        raise BirdError(f"classes: label values must lie in 1..255, got {outside}")
     sided = {value: natural_name(name) for value, name in classes.items()}
     sideless = {value: without_side(name) for value, name in sided.items()}
     out.mkdir(parents=True, exist_ok=True)
@@ -59,6 +65,12 @@ def write_labelled_slices(
                 )
             )
     return records
+
+
+def _same_grid(volume: Volume, other: Volume) -> bool:
+    return volume.array.shape == other.array.shape and np.allclose(
+        volume.ijk_to_ras, other.ijk_to_ras, atol=1e-2
+    )
 
 
 def _deformed(
@@ -83,9 +95,10 @@ def _deformed(
     )
     deform.set_random_state(seed)
     for _ in range(copies):
+        deformed = deform(data)  # once: image and labels share the draw
         yield tuple(
             Volume(value[0].numpy().astype(np.float32), value.affine.numpy())
-            for value in (deform(data)[key] for key in ("image", "labels"))
+            for value in (deformed["image"], deformed["labels"])
         )
 
 

@@ -1,0 +1,99 @@
+"""bird-mini: its tokenizer, its sizes, and a folder that loads as any transformers model does."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from bird_training.mini import IMAGE_SIZE, LABELS_FILE, mini_model, mini_processor, save_mini
+from bird_training.recipe import read_classes
+from bird_vlm.errors import BirdError
+from bird_vlm.grammar import REF_START, format_absent, format_present
+from bird_vlm.prompts import grounding_prompt
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+
+@pytest.fixture(scope="module")
+def a_mini_processor(many_records, a_vocabulary):
+    return mini_processor(many_records, a_vocabulary)
+
+
+def test_the_tokenizer_knows_the_words_of_its_questions(a_mini_processor):
+    tokenizer = a_mini_processor.tokenizer
+    for text in (
+        grounding_prompt("left kidney"),
+        format_present("edema", ((1, 23, 456, 1000),)),
+        format_absent("skin lesion"),
+        "Anything else: Größe 5 µm?",
+    ):
+        assert tokenizer.decode(tokenizer(text).input_ids) == text
+    assert len(tokenizer(grounding_prompt("liver")).input_ids) < 16
+
+
+def test_presence_is_told_by_the_first_token(a_mini_processor):
+    tokenizer = a_mini_processor.tokenizer
+    present = tokenizer(format_present("liver", ((1, 2, 3, 4),))).input_ids[0]
+    absent = {tokenizer(format_absent(x)).input_ids[0] for x in ("liver", "edema", "left kidney")}
+    assert tokenizer.decode([present]) == REF_START
+    assert len(absent) == 1
+    assert present not in absent
+
+
+def test_the_same_records_give_the_same_tokenizer(many_records, a_vocabulary, a_mini_processor):
+    again = mini_processor(many_records, a_vocabulary)
+    assert again.tokenizer.get_vocab() == a_mini_processor.tokenizer.get_vocab()
+
+
+def test_the_folder_loads_with_the_same_weights_and_says_what_it_knows(
+    tmp_path, a_mini_processor, a_vocabulary
+):
+    torch.manual_seed(0)
+    model = mini_model(a_mini_processor.tokenizer).eval()
+    assert 3e6 < model.num_parameters() < 12e6
+    save_mini(model, a_mini_processor, a_vocabulary, tmp_path)
+
+    loaded = AutoModelForImageTextToText.from_pretrained(tmp_path, dtype=torch.float32).eval()
+    assert type(loaded) is type(model)
+    for name, value in model.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], value.half().float()), name
+    processor = AutoProcessor.from_pretrained(tmp_path)
+    assert processor.num_image_tokens == model.config.vision_config.num_queries
+    assert processor.tokenizer.get_vocab() == a_mini_processor.tokenizer.get_vocab()
+    assert processor.image_processor.size["height"] == IMAGE_SIZE
+    assert loaded.generation_config.eos_token_id == processor.tokenizer.eos_token_id
+
+    pixels = torch.randn(1, 3, IMAGE_SIZE, IMAGE_SIZE)
+    with torch.inference_mode():
+        seen, again = (m.get_image_features(pixels) for m in (model, loaded))
+    assert seen.shape == (1, processor.num_image_tokens, model.config.text_config.hidden_size)
+    torch.testing.assert_close(seen, again, atol=0.05, rtol=0.05)
+
+    assert json.loads((tmp_path / LABELS_FILE).read_text()) == {
+        "ct": ["left kidney", "liver", "right kidney"],
+        "dermoscopy": ["skin lesion"],
+        "mr": ["brain tumor", "edema"],
+    }
+
+
+def test_classes_are_read_by_value(tmp_path):
+    path = tmp_path / "classes.json"
+    path.write_text('{"17": "left_hippocampus", "53": "right_hippocampus"}')
+    assert read_classes(path) == {17: "left_hippocampus", 53: "right_hippocampus"}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(None, id="missing"),
+        pytest.param("{", id="truncated"),
+        pytest.param('["left_hippocampus"]', id="a-list"),
+        pytest.param('{"left_hippocampus": 17}', id="the-wrong-way-round"),
+    ],
+)
+def test_classes_of_another_form_are_refused_with_the_files_name(tmp_path, content):
+    path = tmp_path / "classes.json"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(BirdError, match=r"classes\.json: "):
+        read_classes(path)
