@@ -13,14 +13,15 @@ import json
 from pathlib import Path
 
 import numpy as np
+from rich.console import Console
+from rich.table import Table
+
 from bird_vlm.console import console, progress
 from bird_vlm.contract import Finding, GroundingRequest, GroundingResult
 from bird_vlm.engine import Engine
 from bird_vlm.labels import natural_name, without_side
 from bird_vlm.volume import grounding_events
 from bird_vlm.volumes import Volume, read_volume
-from rich.console import Console
-from rich.table import Table
 
 Box = tuple[np.ndarray, np.ndarray]  # low and high corner, continuous IJK
 

@@ -3,11 +3,12 @@
 import logging
 from pathlib import Path
 
+from monailabel.interfaces.app import MONAILabelApp
+
 import bird_server.asgi  # noqa: F401  dresses MONAI Label's app: /bird routes, guard, JSON errors
 from bird_server.service import DEFAULT_MODEL, current, in_use, open_service, use
 from bird_vlm.version import __version__
 from lib.infers.grounding import GroundingTask  # here: the app folder leaves sys.path after loading
-from monailabel.interfaces.app import MONAILabelApp
 
 logger = logging.getLogger(__name__)
 

@@ -18,6 +18,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import requests
+from pydantic import TypeAdapter
+from rich.console import Console
+
 from bird_vlm.console import console, plain_errors, progress
 from bird_vlm.contract import GroundingResult, to_json
 from bird_vlm.errors import BirdError
@@ -25,8 +28,6 @@ from bird_vlm.markups import markups_json
 from bird_vlm.outputs import findings_table, write_json
 from bird_vlm.overlay import save_overlay
 from bird_vlm.volumes import read_volume
-from pydantic import TypeAdapter
-from rich.console import Console
 
 BRAIN_LABELS = (
     "left lateral ventricle,right lateral ventricle,left thalamus,right thalamus,"

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import nibabel
 import numpy as np
 import pytest
-from bird_vlm.volumes import Volume
 from hypothesis import settings
 from scipy.spatial.transform import Rotation
+
+from bird_vlm.volumes import Volume
 
 if TYPE_CHECKING:
     from bird_vlm.engine import Engine

@@ -5,10 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 
-from bird_vlm.errors import BirdError
-
 from bird_server.serve import ServeError, serve
 from bird_server.service import DEFAULT_MODEL
+from bird_vlm.errors import BirdError
 
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:

@@ -11,6 +11,14 @@ import logging
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
+from fastapi import APIRouter, Depends, Request, Response
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.concurrency import run_in_threadpool
+
+from bird_server.errors import problem_of
+from bird_server.model import GroundingEvents
+from bird_server.service import Service, current
 from bird_vlm.contract import (
     MAX_LABELS,
     MAX_QUESTION_CHARACTERS,
@@ -23,14 +31,6 @@ from bird_vlm.contract import (
 )
 from bird_vlm.errors import BadRequestError
 from bird_vlm.version import __version__
-from fastapi import APIRouter, Depends, Request, Response
-from fastapi.responses import StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field
-from starlette.concurrency import run_in_threadpool
-
-from bird_server.errors import problem_of
-from bird_server.model import GroundingEvents
-from bird_server.service import Service, current
 
 API_VERSION = 1
 logger = logging.getLogger(__name__)

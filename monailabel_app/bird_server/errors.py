@@ -8,12 +8,6 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
-from bird_vlm.errors import (
-    BadVolumeError,
-    BirdError,
-    CheckpointError,
-    UnknownLabelError,
-)
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -22,6 +16,12 @@ from starlette.requests import ClientDisconnect
 
 from bird_server.service import known_labels
 from bird_server.volumes_store import BadNameError, TooLargeError, UnknownVolumeError
+from bird_vlm.errors import (
+    BadVolumeError,
+    BirdError,
+    CheckpointError,
+    UnknownLabelError,
+)
 
 logger = logging.getLogger(__name__)
 LABELS_IN_HINT = 100

@@ -10,6 +10,10 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from cachetools import LRUCache
+
+from bird_server.model import BirdModel, Card, GroundingEvents, Model
+from bird_server.volumes_store import Upload, VolumesStore, limit_from_environment
 from bird_vlm.contract import (
     AskingResult,
     GroundingRequest,
@@ -19,10 +23,6 @@ from bird_vlm.contract import (
 )
 from bird_vlm.errors import BadVolumeError
 from bird_vlm.volumes import Volume, read_volume
-from cachetools import LRUCache
-
-from bird_server.model import BirdModel, Card, GroundingEvents, Model
-from bird_server.volumes_store import Upload, VolumesStore, limit_from_environment
 
 DEFAULT_MODEL = "bird-mini"
 VOLUMES_IN_MEMORY = 3

@@ -4,6 +4,7 @@ Boxes are given in voxels, so that a test can say where they must show.
 """
 
 import numpy as np
+
 from BiRDLib import answers
 from BiRDLib import scene as geometry
 

@@ -7,6 +7,7 @@ import threading
 import time
 
 import pytest
+
 from BiRDLib import errors
 from BiRDLib.address import Address
 from BiRDLib.client import Client

@@ -12,6 +12,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+
 from BiRDLib import scene as geometry
 from BiRDLib.background import Background
 from BiRDLib.colors import label_color

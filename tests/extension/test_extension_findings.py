@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import slicer
 import vtk
+
 from BiRDLib import scene as geometry
 from BiRDLib.colors import label_color
 from BiRDLib.errors import UnusableInput

@@ -15,10 +15,11 @@ QtWidgets = pytest.importorskip(
     "PySide6.QtWidgets", reason="needs PySide6 and its system libraries"
 )
 
+from PySide6.QtCore import QCoreApplication, QSettings  # noqa: E402
+
 import panel_stand_ins  # noqa: E402
 from BiRDLib import scene as geometry  # noqa: E402
 from grounding import a_finding, a_grounding, as_json  # noqa: E402
-from PySide6.QtCore import QCoreApplication, QSettings  # noqa: E402
 from scripted_server import error  # noqa: E402
 
 MODULE = Path(__file__).parents[2] / "extension" / "BiRD"

@@ -8,12 +8,13 @@ import pytest
 import SimpleITK
 import slicer
 import vtk
-from BiRDLib import scene as geometry
-from BiRDLib.errors import UnusableInput
-from grounding import corners_ras
 from hypothesis import given
 from hypothesis import strategies as st
 from nibabel.orientations import io_orientation
+
+from BiRDLib import scene as geometry
+from BiRDLib.errors import UnusableInput
+from grounding import corners_ras
 from voxel_grids import GEOMETRIES, affine, rotation
 
 EVERY_GEOMETRY = pytest.mark.parametrize("kind", list(GEOMETRIES))

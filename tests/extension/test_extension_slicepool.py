@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import slicer
+
 from BiRDLib import scene as geometry
 from BiRDLib.colors import label_color
 from BiRDLib.findings import Findings

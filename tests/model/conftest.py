@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
+
 from bird_vlm.image_processing_bird import BirdImageProcessor
 from bird_vlm.modeling_bird import BirdForConditionalGeneration
 from bird_vlm.processing_bird import BirdProcessor
 from bird_vlm.tokenization_bird import BirdTokenizer, train_small_tokenizer
-from safetensors.torch import save_file
 from tiny_bird import ORIGINAL_CONFIG, QUERIES, SENTENCES, a_config, original_tensors
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from bird_vlm.boxes import NORM_MAX
-from bird_vlm.contract import PLANES, VolumeGeometry
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
+
+from bird_vlm.boxes import NORM_MAX
+from bird_vlm.contract import PLANES, VolumeGeometry
 
 planes = st.sampled_from(PLANES)
 edges = st.integers(1, 40)

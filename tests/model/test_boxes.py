@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from bird_vlm.boxes import (
     NORM_MAX,
     iou,
@@ -13,8 +16,6 @@ from bird_vlm.boxes import (
     pixel_to_norm,
 )
 from geometries import norm_boxes, pixel_boxes
-from hypothesis import given
-from hypothesis import strategies as st
 
 sizes = st.integers(1, 3000)
 

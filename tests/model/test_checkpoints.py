@@ -7,6 +7,9 @@ import json
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
+from transformers import AutoModelForImageTextToText, AutoProcessor, GenerationConfig
+
 from bird_vlm import weight_files
 from bird_vlm.checkpoints import convert, convert_back, tensor_shapes
 from bird_vlm.configuration_bird import BirdConfig
@@ -14,9 +17,7 @@ from bird_vlm.errors import CheckpointError
 from bird_vlm.layouts import config_from_original, source_of
 from bird_vlm.modeling_bird import BirdForConditionalGeneration
 from bird_vlm.weight_files import open_weights
-from safetensors.torch import save_file
 from tiny_bird import ORIGINAL_CONFIG, a_config, original_tensors
-from transformers import AutoModelForImageTextToText, AutoProcessor, GenerationConfig
 
 
 def tensors_of(folder) -> dict[str, torch.Tensor]:

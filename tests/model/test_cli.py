@@ -8,9 +8,10 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
-from bird_vlm.cli import app
 from PIL import Image
 from typer.testing import CliRunner, Result
+
+from bird_vlm.cli import app
 
 
 def bird(*arguments: object) -> Result:

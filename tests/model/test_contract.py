@@ -6,6 +6,7 @@ import json
 import math
 
 import pytest
+
 from bird_vlm.contract import (
     MAX_LABELS,
     GroundingRequest,

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from bird_vlm.engine import Engine, model_folder, shipped_models
 from bird_vlm.errors import BadRequestError, CheckpointError
 from bird_vlm.slices import slice_stack

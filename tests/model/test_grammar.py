@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from bird_vlm.errors import GrammarError
 from bird_vlm.grammar import (
     BOX_START,
@@ -12,8 +15,6 @@ from bird_vlm.grammar import (
     parse_grounding,
 )
 from geometries import norm_boxes
-from hypothesis import given
-from hypothesis import strategies as st
 
 words = st.from_regex(r"[a-z][a-z0-9-]{0,9}( [a-z0-9-]{1,9}){0,3}", fullmatch=True)
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from bird_vlm.labels import natural_name, side_of, without_side
 from hypothesis import given
 from hypothesis import strategies as st
+
+from bird_vlm.labels import natural_name, side_of, without_side
 
 
 @pytest.mark.parametrize(

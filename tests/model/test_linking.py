@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from bird_vlm.boxes import mask_to_box_pixel
 from bird_vlm.contract import Finding, SliceBox, VolumeGeometry
 from bird_vlm.linking import link_findings, roi_around
 from bird_vlm.slices import SliceStack, slice_stack
 from geometries import matrices, planes
-from hypothesis import given
-from hypothesis import strategies as st
 
 
 def a_stack(spacing_mm: float = 5.0, count: int = 40) -> SliceStack:

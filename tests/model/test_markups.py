@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+
 from bird_vlm.contract import Finding, GroundingResult, Roi, SliceBox, VolumeGeometry
 from bird_vlm.markups import markups_json
 

@@ -6,12 +6,13 @@ import copy
 
 import pytest
 import torch
+from transformers import AutoConfig, AutoModelForImageTextToText, DynamicCache
+
 from bird_vlm.configuration_bird import BirdConfig, BirdVisionConfig
 from bird_vlm.errors import BadRequestError, CheckpointError
 from bird_vlm.modeling_bird import BirdForConditionalGeneration
 from bird_vlm.vision_bird import BirdResampler, BirdVisionAttention, resize_positions
 from tiny_bird import IMAGE_TOKEN, QUERIES, a_config
-from transformers import AutoConfig, AutoModelForImageTextToText, DynamicCache
 
 CONV = {"stem": "conv", "stem_channels": [8, 12, 16]}
 

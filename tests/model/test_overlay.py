@@ -6,14 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
+from scipy import ndimage
+
 from bird_vlm.boxes import mask_to_box_pixel
 from bird_vlm.contract import GroundingResult, SliceBox
 from bird_vlm.linking import link_findings
 from bird_vlm.overlay import SHEET_WIDTH, label_colours, save_overlay
 from bird_vlm.slices import slice_stack
 from bird_vlm.volumes import Volume
-from PIL import Image
-from scipy import ndimage
 
 ONLY_THE_BLOCK = (100.0, 100.0)  # the window in which all else is black
 

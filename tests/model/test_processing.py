@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from transformers import AutoProcessor
+
 from bird_vlm.errors import BadRequestError
 from bird_vlm.processing_bird import BirdProcessor
-from PIL import Image
 from tiny_bird import QUERIES
-from transformers import AutoProcessor
 
 PROMPT = (
     "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from hypothesis import given
+
 from bird_vlm.contract import REFERRING_TASKS
 from bird_vlm.grammar import format_box
 from bird_vlm.prompts import grounding_prompt, referring_prompt
 from geometries import norm_boxes
-from hypothesis import given
 
 
 def test_grounding_marks_the_label():

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+
 from bird_vlm.modeling_bird import BirdForConditionalGeneration
 from tiny_bird import a_config
 

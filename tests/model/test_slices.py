@@ -5,14 +5,15 @@ from __future__ import annotations
 import nibabel
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from bird_vlm.boxes import mask_to_box_pixel, norm_to_pixel, pixel_to_norm
 from bird_vlm.contract import PLANES, VolumeGeometry
 from bird_vlm.errors import BadRequestError
 from bird_vlm.grammar import format_present, parse_grounding
 from bird_vlm.slices import slice_stack
 from geometries import geometries, norm_boxes, planes
-from hypothesis import given
-from hypothesis import strategies as st
 
 RIGHT, ANTERIOR, SUPERIOR = np.eye(3)
 LEFT, POSTERIOR, INFERIOR = -RIGHT, -ANTERIOR, -SUPERIOR

@@ -6,6 +6,10 @@ import json
 import unicodedata
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import AutoTokenizer
+
 from bird_vlm.errors import CheckpointError
 from bird_vlm.tokenization_bird import (
     CHAT_TOKENS,
@@ -16,10 +20,7 @@ from bird_vlm.tokenization_bird import (
     train_small_tokenizer,
     write_tiktoken,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from tiny_bird import SENTENCES
-from transformers import AutoTokenizer
 
 BOX = "<ref>liver</ref><box>(12,340),(567,1000)</box>"
 

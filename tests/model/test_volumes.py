@@ -13,10 +13,11 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk  # noqa: N813
+from PIL import Image
+
 from bird_vlm.errors import BadVolumeError
 from bird_vlm.slices import slice_stack
 from bird_vlm.volumes import SUFFIXES, read_volume
-from PIL import Image
 
 RNG = np.random.default_rng(0)
 NOISE = RNG.normal(size=(8, 9, 10)).astype(np.float32)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from bird_vlm.slices import slice_stack
 from bird_vlm.volumes import Volume, read_volume
 from bird_vlm.windows import (
@@ -13,8 +16,6 @@ from bird_vlm.windows import (
     slice_picture,
     to_uint8,
 )
-from hypothesis import given
-from hypothesis import strategies as st
 
 RNG = np.random.default_rng(0)
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])

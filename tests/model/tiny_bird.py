@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+
 from bird_vlm.configuration_bird import BirdConfig
 
 IMAGE_TOKEN = 60

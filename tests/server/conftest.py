@@ -19,6 +19,7 @@ pytest.importorskip("monailabel", reason="monailabel is not installed (see READM
 
 import requests
 import uvicorn
+
 from bird_server import serve, service
 from bird_server.volumes_store import VolumesStore
 from scripted import UPLOAD_LIMIT_BYTES, ScriptedModel, nifti, wait_until

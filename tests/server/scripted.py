@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import nibabel
 import numpy as np
 import requests
+
 from bird_vlm.contract import (
     AskingResult,
     Finding,

@@ -7,6 +7,7 @@ import http.client
 import json
 
 import pytest
+
 from bird_server.guard import Guard, Rules, is_inside, is_loopback
 
 RULES = Rules(upload_bytes=1000)

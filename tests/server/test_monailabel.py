@@ -10,6 +10,7 @@ import time
 
 import pytest
 from monailabel.client import MONAILabelClient
+
 from scripted import ABSENT, PRESENT, assert_refused, wait_until
 
 MODEL = "bird_grounding"

@@ -16,12 +16,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import bird_vlm
 import nibabel
 import pytest
 import requests
-from bird_server import serve
 from monailabel.client import MONAILabelClient
+
+import bird_vlm
+from bird_server import serve
 
 WEIGHTS = Path(bird_vlm.__file__).parent / "weights" / "bird-mini"
 MODEL = os.environ.get("BIRD_TEST_MODEL", "bird-mini")

@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+
 from bird_server import serve
 from bird_server.__main__ import main
 

@@ -12,8 +12,9 @@ import time
 import nibabel
 import numpy as np
 import pytest
-from bird_vlm.contract import MAX_LABELS, PLANES
 from PIL import Image
+
+from bird_vlm.contract import MAX_LABELS, PLANES
 from scripted import (
     ABSENT,
     PRESENT,

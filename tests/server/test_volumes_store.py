@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from bird_server.volumes_store import (
     TooLargeError,
     UnknownVolumeError,

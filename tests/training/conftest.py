@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from bird_training.dialogues import PlacedObject, write_turns
 from bird_training.records import PictureRecord
 from bird_training.regions import Vocabulary

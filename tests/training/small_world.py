@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
+
 from bird_training.records import ObjectRecord, PictureRecord
 from bird_training.sources.sa_med2d import CLASSES_FILE, INDEX_FILE
 from bird_vlm.configuration_bird import BirdConfig
 from bird_vlm.modeling_bird import BirdForConditionalGeneration
 from bird_vlm.tokenization_bird import BirdTokenizer
-from PIL import Image
 
 CLASSES = {
     "BTCV": {"liver": 0, "kidney_left": 1, "kidney_right": 2, "union_kidneys": 3},

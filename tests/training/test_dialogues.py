@@ -5,6 +5,9 @@ from __future__ import annotations
 import random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from bird_training.dialogues import (
     MAX_BOXES,
     PlacedObject,
@@ -19,8 +22,6 @@ from bird_vlm.boxes import NORM_MAX
 from bird_vlm.grammar import parse_grounding
 from bird_vlm.labels import without_side
 from bird_vlm.prompts import grounding_prompt, referring_prompt
-from hypothesis import given
-from hypothesis import strategies as st
 
 SPANS = (
     st.tuples(st.integers(0, NORM_MAX), st.integers(0, NORM_MAX))

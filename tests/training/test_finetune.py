@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
 from bird_training.finetune import PretrainingModel, cosine, source_weights, train
 from bird_training.mini import save_mini
 from bird_training.pictures import PictureDataset
 from bird_vlm.engine import Engine
 from bird_vlm.errors import BirdError
-from hypothesis import given
-from hypothesis import strategies as st
 from small_world import TINY_GRID, a_record
 
 

@@ -9,13 +9,14 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+from PIL import Image
+
 from bird_training.masks import read_mask
 from bird_training.records import PictureRecord
 from bird_training.sources.labelled_volume import write_labelled_slices
 from bird_vlm.boxes import mask_to_box_pixel
 from bird_vlm.errors import BirdError
 from bird_vlm.labels import side_of
-from PIL import Image
 
 CLASSES = {17: "left_hippocampus", 53: "right_hippocampus", 16: "brain_stem"}
 EDGE_MM, SPACING_MM = 108.0, 3.0

@@ -6,9 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner, Result
+
 from bird_training.cli import app
 from bird_vlm.engine import Engine
-from typer.testing import CliRunner, Result
 
 
 def medgrit(*arguments: object) -> Result:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
 from bird_training.dialogues import PlacedObject, Turn, describing_turn, grounding_turn, naming_turn
 from bird_training.packing import IGNORED, PackedSequence, collate_packed, pack_turns
 from bird_training.pictures import TurnTokens
 from bird_vlm.grammar import parse_grounding
-from hypothesis import given
-from hypothesis import strategies as st
 from small_world import TINY_SIZE
 
 LIVER = PlacedObject("liver", (52, 180, 611, 790))

@@ -7,13 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+
 from bird_training.packing import IGNORED
 from bird_training.pictures import PictureDataset
 from bird_training.records import ObjectRecord, PictureRecord
 from bird_training.regions import Vocabulary
 from bird_vlm.grammar import parse_grounding
 from bird_vlm.labels import side_of, without_side
-from PIL import Image
 from small_world import TINY_GRID, TINY_SIZE, a_record
 
 TURNS = 4

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from bird_training.regions import Vocabulary, region_of
-from bird_vlm.labels import side_of, without_side
 from hypothesis import given
 from hypothesis import strategies as st
+
+from bird_training.regions import Vocabulary, region_of
+from bird_vlm.labels import side_of, without_side
 from small_world import a_record
 
 DATASETS = ["BTCV", "LIDC-IDRI", "ACDC", "STS", "OASIS", "MSD_Hippocampus", "BUSI", "Unheard"]

@@ -6,6 +6,7 @@ import json
 from collections import Counter
 
 import pytest
+
 from bird_training.records import ObjectRecord
 from bird_training.sources.sa_med2d import CLASSES_FILE, INDEX_FILE, read_sa_med2d
 from bird_vlm.errors import BirdError

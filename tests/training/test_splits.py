@@ -7,9 +7,10 @@ import random
 from collections import Counter
 
 import pytest
-from bird_training.splits import split_by_case
 from hypothesis import given
 from hypothesis import strategies as st
+
+from bird_training.splits import split_by_case
 from small_world import a_record
 
 CASES = st.lists(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from bird_training.dialogues import MAX_BOXES
 from bird_training.regions import Vocabulary
 from bird_training.sources.sa_med2d import read_sa_med2d
@@ -62,10 +63,8 @@ def tally(**counts: int) -> Tally:
     ("picture", "engine", "absent", "expected"),
     [
         pytest.param(
-            *(
-                0,
-                ScriptedEngine({"liver": [LIVER], "left kidney": [LEFT], "right kidney": [RIGHT]}),
-            ),
+            0,
+            ScriptedEngine({"liver": [LIVER], "left kidney": [LEFT], "right kidney": [RIGHT]}),
             ["spleen", "polyp"],
             tally(targets=3, found=3, asked_present=3, asked_absent=2, refused_absent=2, named=3),
             id="all-found-and-all-absent-refused",

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
+from rich.table import Table
+
 from bird_vlm.console import plain_errors, progress
 from bird_vlm.errors import BirdError
 from bird_vlm.outputs import check_writable, write_json
-from rich.console import Console
-from rich.table import Table
 
 app = typer.Typer(
     help="Train BiRD on pictures with masks, and measure what it learned.",
@@ -84,12 +85,11 @@ def validate(
     json: Annotated[Path | None, typer.Option(help="Write the numbers here.")] = None,
 ) -> None:
     """Measure a model on the held-out cases of SOURCE, modality by modality."""
-    from bird_vlm.engine import Engine
-
     from bird_training import validate as measures
     from bird_training.regions import Vocabulary
     from bird_training.sources.sa_med2d import read_sa_med2d
     from bird_training.splits import split_by_case
+    from bird_vlm.engine import Engine
 
     if json:
         check_writable(json)
@@ -100,21 +100,20 @@ def validate(
         tallies = measures.validate(engine, held_out, Vocabulary(records), show)
     Console().print(_table(tallies, len(held_out)))
     if json:
-        write_json(json, {name: vars(tally) | tally.rates() for name, tally in tallies.items()})
+        write_json(json, measures.report(tallies))
 
 
 def _table(tallies: dict, pictures: int) -> Table:
-    from bird_training.validate import macro_mean
+    from bird_training.validate import RATES, macro_mean
 
     table = Table(title=f"{pictures} held-out pictures")
-    rates = ("recall", "absent_refused", "false_refusal", "naming")
-    for column in ("modality", "boxes", *rates):
+    for column in ("modality", "boxes", *RATES):
         table.add_column(column, justify="left" if column == "modality" else "right")
     for modality, tally in sorted(tallies.items()):
         shown = tally.rates()
-        table.add_row(modality, str(tally.targets), *(_percent(shown[rate]) for rate in rates))
+        table.add_row(modality, str(tally.targets), *(_percent(shown[rate]) for rate in RATES))
     table.add_row(
-        "mean", "", *(_percent(macro_mean(tallies, rate)) for rate in rates), style="bold"
+        "mean", "", *(_percent(macro_mean(tallies, rate)) for rate in RATES), style="bold"
     )
     return table
 

@@ -14,8 +14,6 @@ from math import isqrt
 from pathlib import Path
 
 import torch
-from bird_vlm.errors import BirdError
-from bird_vlm.modeling_bird import BirdForConditionalGeneration
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
@@ -26,6 +24,8 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from bird_training.dense import DenseHead, DenseTargets, box_distance
 from bird_training.pictures import PictureDataset
 from bird_training.records import PictureRecord
+from bird_vlm.errors import BirdError
+from bird_vlm.modeling_bird import BirdForConditionalGeneration
 
 _LARGEST_SOURCE = 600  # pictures beyond which a source gets no larger share
 _WARM_UP = 0.03  # share of the training in which the learning rate rises

@@ -6,10 +6,10 @@ Knows nothing about pictures, boxes or tensors.
 from __future__ import annotations
 
 import numpy as np
-from bird_vlm.errors import BirdError
 from PIL import Image
 
 from bird_training.records import ObjectRecord
+from bird_vlm.errors import BirdError
 
 
 def read_mask(item: ObjectRecord) -> np.ndarray:

@@ -13,6 +13,11 @@ from math import isqrt
 from pathlib import Path
 
 import torch
+from transformers import Qwen2Config
+
+from bird_training.dialogues import PlacedObject, write_turns
+from bird_training.records import PictureRecord
+from bird_training.regions import Vocabulary, region_of
 from bird_vlm.boxes import NORM_MAX
 from bird_vlm.configuration_bird import BirdConfig, BirdVisionConfig
 from bird_vlm.image_processing_bird import BirdImageProcessor
@@ -20,11 +25,6 @@ from bird_vlm.modeling_bird import BirdForConditionalGeneration
 from bird_vlm.processing_bird import BirdProcessor
 from bird_vlm.tokenization_bird import BirdTokenizer, train_small_tokenizer
 from bird_vlm.vision_bird import BirdResampler
-from transformers import Qwen2Config
-
-from bird_training.dialogues import PlacedObject, write_turns
-from bird_training.records import PictureRecord
-from bird_training.regions import Vocabulary, region_of
 
 IMAGE_SIZE = 256
 VOCABULARY_SIZE = 768

@@ -7,9 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from bird_vlm.boxes import NORM_MAX, BoxNorm, mask_to_box_pixel, pixel_to_norm
-from bird_vlm.grammar import BOX_START, parse_grounding
-from bird_vlm.processing_bird import BirdProcessor
 from monai.data import CacheDataset
 from torch.utils.data import Dataset
 
@@ -18,6 +15,9 @@ from bird_training.packing import PackedSequence, collate_packed, pack_turns
 from bird_training.records import PictureRecord
 from bird_training.regions import Vocabulary, region_of
 from bird_training.transforms import LoadPicture, augmentation
+from bird_vlm.boxes import NORM_MAX, BoxNorm, mask_to_box_pixel, pixel_to_norm
+from bird_vlm.grammar import BOX_START, parse_grounding
+from bird_vlm.processing_bird import BirdProcessor
 
 _MIN_KEPT = 0.25  # share of an object that must stay on the picture for it to be asked for
 _NEAR_MISSES = 6

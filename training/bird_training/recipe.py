@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from bird_vlm.errors import BirdError
-
 from bird_training.finetune import train
 from bird_training.mini import mini_model, mini_processor, save_mini
 from bird_training.pictures import PictureDataset
@@ -14,6 +12,7 @@ from bird_training.regions import Vocabulary
 from bird_training.sources.labelled_volume import write_labelled_slices
 from bird_training.sources.sa_med2d import read_sa_med2d
 from bird_training.splits import split_by_case
+from bird_vlm.errors import BirdError
 
 
 def train_mini(

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from bird_vlm.labels import without_side
-
 from bird_training.records import PictureRecord
+from bird_vlm.labels import without_side
 
 REGIONS = {
     "BTCV": "abdomen",

@@ -12,9 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from bird_vlm.slices import slice_stack
-from bird_vlm.volumes import read_volume
-from bird_vlm.windows import slice_picture
 from monai.config import KeysCollection
 from monai.transforms import (
     Compose,
@@ -33,6 +30,9 @@ from PIL import Image
 from bird_training.masks import read_mask
 from bird_training.records import ObjectRecord, PictureRecord
 from bird_training.regions import MIRRORED, UPSIDE_DOWN, region_of
+from bird_vlm.slices import slice_stack
+from bird_vlm.volumes import read_volume
+from bird_vlm.windows import slice_picture
 
 _SIDES = {"left": "right", "right": "left"}
 

@@ -11,17 +11,17 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 
+from bird_training.dialogues import MAX_BOXES
+from bird_training.masks import read_mask
+from bird_training.records import PictureRecord
+from bird_training.regions import Vocabulary
 from bird_vlm.boxes import BoxNorm, iou, mask_to_box_pixel, pixel_to_norm
 from bird_vlm.engine import Engine
 from bird_vlm.slices import slice_stack
 from bird_vlm.volumes import read_volume
 from bird_vlm.windows import slice_picture
 
-from bird_training.dialogues import MAX_BOXES
-from bird_training.masks import read_mask
-from bird_training.records import PictureRecord
-from bird_training.regions import Vocabulary
-
+RATES = ("recall", "absent_refused", "false_refusal", "naming")
 _MIN_IOU = 0.5
 _ABSENT_PER_PICTURE = 4  # questions for absent objects, half of them near misses where there are
 
@@ -76,6 +76,12 @@ def macro_mean(tallies: dict[str, Tally], rate: str) -> float | None:
     values = [tally.rates()[rate] for tally in tallies.values()]
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known else None
+
+
+def report(tallies: dict[str, Tally]) -> dict[str, dict[str, float | None]]:
+    """Counts and rates by modality, and under "mean" the unweighted means of the rates."""
+    by_modality = {name: vars(tally) | tally.rates() for name, tally in tallies.items()}
+    return by_modality | {"mean": {rate: macro_mean(tallies, rate) for rate in RATES}}
 
 
 def tally_picture(engine: Engine, record: PictureRecord, absent: Sequence[str]) -> Tally:

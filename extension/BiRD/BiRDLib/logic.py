@@ -13,6 +13,8 @@ from .question import summary
 from .slicepool import SlicePool
 from .uploads import Uploads
 
+_SENDING_SHARE = 0.2  # of the progress bar; the answering has the rest
+
 
 class Logic:
     """One scene, at most one server.
@@ -194,7 +196,7 @@ class Logic:
     def _deliver(self, job, client, parcel, ask, on_progress):
         def sent(done, total):
             words = "Sending {:.0f} of {:.0f} MB".format(done / 1e6, total / 1e6)
-            job.report(on_progress, done / max(total, 1), words)
+            job.report(on_progress, _SENDING_SHARE * done / max(total, 1), words)
 
         return self._uploads.deliver(client, parcel, ask, sent, job.cancelled)
 
@@ -222,7 +224,7 @@ class _Stream:
         self._boxes.extend(event.boxes)
         if self._question.volume.GetScene() is not None:
             self._pool.preview(self._question.volume, self._question.plane, self._boxes)
-        fraction = event.done / max(event.total, 1)
+        fraction = _SENDING_SHARE + (1 - _SENDING_SHARE) * event.done / max(event.total, 1)
         self.on_progress(fraction, "{} of {} answered".format(event.done, event.total))
 
     def close(self):

@@ -7,13 +7,12 @@ where it faces the slices that were asked, elsewhere the findings' 3D boxes. Kno
 HTTP or Qt.
 """
 
-import weakref
-
 import vtk
 
 from . import scene as geometry
 from .boxes import FindingBoxes, SliceBoxes
 from .findings import Findings, Row
+from .observing import Observing
 from .outline import Outline
 
 POOL_SIZE = 8
@@ -37,21 +36,18 @@ class SlicePool:
         self._slices = {}  # table node ID -> SliceBoxes
         self._wholes = {}  # table node ID -> FindingBoxes
         self._preview = None  # SliceBoxes of the question in flight
-        self._observed = []  # (object, tag)
+        self._onScene = Observing(self)
+        self._onNodes = Observing(self)
         self._changing = False  # our own nodes come or go
-        nodeChanged = vtk.calldata_type(vtk.VTK_OBJECT)(_weakly(self._onNodeChanged))
-        self._sceneTags = [
-            scene.AddObserver(scene.NodeAddedEvent, nodeChanged),
-            scene.AddObserver(scene.NodeRemovedEvent, nodeChanged),
-            scene.AddObserver(scene.EndBatchProcessEvent, _weakly(self._onBatchEnd)),
-        ]
+        self._onScene.addWithNode(scene, scene.NodeAddedEvent, self._onNodeChanged)
+        self._onScene.addWithNode(scene, scene.NodeRemovedEvent, self._onNodeChanged)
+        self._onScene.add(scene, scene.EndBatchProcessEvent, self._onBatchEnd)
         self.refresh()
 
     def close(self):
         """Stops watching the scene and removes the outlines."""
-        for tag in self._sceneTags:
-            self._scene.RemoveObserver(tag)
-        self._unobserve()
+        self._onScene.stop()
+        self._onNodes.stop()
         self._remove(outline for pool in self._pools.values() for outline in pool)
         self._pools = {}
 
@@ -70,15 +66,15 @@ class SlicePool:
 
     def refresh(self):
         """Looks for tables and views anew and shows what they say."""
-        self._unobserve()
+        self._onNodes.stop()
         self._slices, self._wholes = {}, {}
         for table in self._findings.tables():
             self._observeTable(table)
         for view in geometry.sliceViews(self._scene):
-            self._observe(view, _MODIFIED, self._onViewChanged)
+            self._onNodes.add(view, _MODIFIED, self._onViewChanged)
             composite = geometry.layersOf(view)
             if composite is not None:
-                self._observe(composite, _MODIFIED, self._onDisplayChanged)
+                self._onNodes.add(composite, _MODIFIED, self._onDisplayChanged)
         self._updateAll()
 
     def outlines(self, view):
@@ -86,22 +82,14 @@ class SlicePool:
         return [outline.roi for outline in self._pools.get(view.GetID(), ()) if outline.visible]
 
     def _observeTable(self, table):
-        self._observe(table, _MODIFIED, self._onDataChanged)
+        self._onNodes.add(table, _MODIFIED, self._onDataChanged)
         volume = self._findings.volume(table)
         if volume is not None:
-            self._observe(volume, volume.TransformModifiedEvent, self._onDataChanged)
+            self._onNodes.add(volume, volume.TransformModifiedEvent, self._onDataChanged)
         for roi in self._findings.rois(table).values():
-            self._observe(roi, roi.DisplayModifiedEvent, self._onDisplayChanged)
+            self._onNodes.add(roi, roi.DisplayModifiedEvent, self._onDisplayChanged)
             for event in (_MODIFIED, roi.PointModifiedEvent):
-                self._observe(roi, event, self._onFindingChanged)
-
-    def _observe(self, node, event, callback):
-        self._observed.append((node, node.AddObserver(event, _weakly(callback))))
-
-    def _unobserve(self):
-        for node, tag in self._observed:
-            node.RemoveObserver(tag)
-        self._observed = []
+                self._onNodes.add(roi, event, self._onFindingChanged)
 
     def _updateAll(self):
         for view in geometry.sliceViews(self._scene):
@@ -194,21 +182,6 @@ class SlicePool:
             self._remove(set(pool) - set(kept))
         if self._preview is not None and self._preview.volume.GetScene() is not self._scene:
             self._preview = None
-
-
-def _weakly(method):
-    """`method` as a callback that does not keep its object alive.
-
-    A scene and a pool that go together, without `close()`, are then taken apart in any order.
-    """
-    reference = weakref.WeakMethod(method)
-
-    def call(*arguments):
-        alive = reference()
-        if alive is not None:
-            alive(*arguments)
-
-    return call
 
 
 def visibleFindings(rois):

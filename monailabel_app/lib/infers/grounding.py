@@ -13,12 +13,13 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
+
 from bird_server.errors import ApiError
 from bird_server.service import current, known_labels, read_named
 from bird_vlm.contract import PLANES, GroundingRequest, GroundingResult, to_json
 from bird_vlm.errors import BadRequestError
 from bird_vlm.markups import markups_json
-from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
 PREFERRED_PROMPTS = ("liver", "brain")
 _SEPARATORS = re.compile(r"[,;\n]")

@@ -11,17 +11,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from monai.data import MetaTensor
+from monai.transforms import Rand3DElasticd, Spacingd
+from PIL import Image
+
+from bird_training.records import ObjectRecord, PictureRecord
 from bird_vlm.contract import PLANES, Plane
 from bird_vlm.errors import BirdError
 from bird_vlm.labels import natural_name, without_side
 from bird_vlm.slices import SliceStack, slice_stack
 from bird_vlm.volumes import Volume, read_volume
 from bird_vlm.windows import automatic_window, slice_picture
-from monai.data import MetaTensor
-from monai.transforms import Rand3DElasticd, Spacingd
-from PIL import Image
-
-from bird_training.records import ObjectRecord, PictureRecord
 
 _SPACING_MM = 1.5
 _MIN_PIXELS = 12  # of an object on a slice, below which it is not asked for

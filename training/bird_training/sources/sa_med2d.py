@@ -11,10 +11,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from bird_training.records import ObjectRecord, PictureRecord
 from bird_vlm.errors import BirdError
 from bird_vlm.labels import natural_name
-
-from bird_training.records import ObjectRecord, PictureRecord
 
 INDEX_FILE = "SAMed2D_v1.json"
 CLASSES_FILE = "SAMed2D_v1_class_mapping_id.json"
