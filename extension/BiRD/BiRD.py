@@ -8,13 +8,6 @@ import numpy as np
 import qt
 import slicer
 import vtk
-from BiRDLib import answers
-from BiRDLib import scene as geometry
-from BiRDLib.background import Background
-from BiRDLib.errors import Cancelled
-from BiRDLib.findings import Findings
-from BiRDLib.logic import Logic
-from BiRDLib.question import question_of
 from slicer.i18n import tr as _
 from slicer.i18n import translate
 from slicer.ScriptedLoadableModule import (
@@ -24,6 +17,14 @@ from slicer.ScriptedLoadableModule import (
     ScriptedLoadableModuleWidget,
 )
 from slicer.util import VTKObservationMixin
+
+from BiRDLib import answers
+from BiRDLib import scene as geometry
+from BiRDLib.background import Background
+from BiRDLib.errors import Cancelled
+from BiRDLib.findings import Findings
+from BiRDLib.logic import Logic
+from BiRDLib.question import question_of
 
 SERVER_SETTING = "BiRD/server"
 DEFAULT_SERVER = "127.0.0.1:8000"

@@ -51,15 +51,20 @@ def serve(
         use(service)
         address = f"[{host}]" if ":" in host else host
         url = f"http://{address}:{listener.getsockname()[1]}"
-        print(f"BiRD serves {card.id} on {card.device} at {url}, studies in {studies}", flush=True)
-        run(listener)
+        run(listener, f"BiRD serves {card.id} on {card.device} at {url}, studies in {studies}")
 
 
-def run(listener: socket.socket) -> None:
+def run(listener: socket.socket, greeting: str) -> None:
+    """Serves until told to stop; says `greeting` as soon as requests are answered."""
     import uvicorn
 
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            print(greeting, flush=True)
+
     config = uvicorn.Config("bird_server.asgi:app", log_level="info", access_log=False)
-    uvicorn.Server(config).run(sockets=[listener])
+    Server(config).run(sockets=[listener])
 
 
 def check_installed() -> None:

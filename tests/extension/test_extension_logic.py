@@ -121,7 +121,7 @@ def test_a_typed_word_becomes_markups(a_server, a_connected_logic, a_volume, mak
     assert (asked["labels"], asked["threshold"]) == (["liver", "spleen"], 0.4)
     fractions = [fraction for fraction, _ in an_outcome.progress]
     assert fractions == sorted(fractions)
-    assert an_outcome.progress[-1] == (0.6, "1 of 2 answered")
+    assert an_outcome.progress[-1] == (pytest.approx(0.6), "1 of 2 answered")
 
 
 def test_the_whole_volume_starts_near_the_current_slice(
@@ -284,7 +284,7 @@ def test_results_come_on_the_gui_thread_and_it_stays_free(
     a_threaded_logic.ground(question, **an_outcome.callbacks)
     assert time.monotonic() - started < 1
     _pump(
-        a_threaded_logic.background, lambda: an_outcome.progress[-1:] == [(0.6, "1 of 2 answered")]
+        a_threaded_logic.background, lambda: "1 of 2 answered" in dict(an_outcome.progress).values()
     )
     assert [roi.GetName() for roi in a_threaded_logic.pool.outlines(view.node)] == ["liver 0.90"]
     assert a_threaded_logic.busy

@@ -1,4 +1,4 @@
-"""Observers of VTK objects that are gone when their owner is. Knows nothing about who observes what.
+"""Observers of VTK objects that end with their owner. Knows nothing about who observes what.
 
 A VTK object holds its Python callbacks strongly, and calls them while Python takes both apart; that
 crashes. So callbacks hold their owner weakly, and are removed before the owner goes.
