@@ -23,6 +23,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from bird_training.dense import DenseHead, DenseTargets, box_distance
 from bird_training.pictures import PictureDataset
+from bird_training.pointing import Pointing
 from bird_training.records import PictureRecord
 from bird_vlm.errors import BirdError
 from bird_vlm.modeling_bird import BirdForConditionalGeneration
@@ -36,7 +37,8 @@ class PretrainingModel(nn.Module):
     """BiRD with helpers that make a small model learn fast; the loss is the sum of all.
 
     Dense heads on the vision grid and on the image tokens, taken as a grid in the order of their
-    positions, and a head that reads the box off the decoder's state before its first digit.
+    positions; a head that reads the box off the decoder's state before its first digit; and
+    attention that is drawn towards the object (`pointing.py`).
     """
 
     def __init__(self, bird: BirdForConditionalGeneration, classes: int) -> None:
@@ -47,6 +49,7 @@ class PretrainingModel(nn.Module):
         self.dense_tokens = DenseHead(vision.output_dim, classes, shared_boxes=True)
         self.box = nn.Linear(bird.config.text_config.hidden_size, 4)
         self.side = isqrt(vision.num_queries)
+        self.pointing = Pointing(bird)
 
     def forward(
         self,
@@ -56,13 +59,16 @@ class PretrainingModel(nn.Module):
         known: torch.Tensor,
         answer_boxes: torch.Tensor,
         before_digits: torch.Tensor,
+        answer_hulls: torch.Tensor,
+        before_answers: torch.Tensor,
         **text: torch.Tensor,
     ) -> dict[str, torch.Tensor]:
         """One step on a batch of `PictureDataset.collate`."""
         tower = self.bird.model.vision_tower
         grid = tower.encode_grid(pixel_values.contiguous(memory_format=torch.channels_last))
         tokens = tower.pool_grid(grid)
-        answers = self.bird(image_embeds=tokens, output_hidden_states=True, **text)
+        with self.pointing.listening():
+            answers = self.bird(image_embeds=tokens, output_hidden_states=True, **text)
         targets = DenseTargets(cover, boxes, known)
         with torch.autocast(grid.device.type, enabled=False):
             dense = self.dense.loss(grid.float(), targets)
@@ -71,7 +77,15 @@ class PretrainingModel(nn.Module):
             state = answers.hidden_states[-1][before_digits].float()
             read = box_distance(self.box(state).sigmoid(), answer_boxes).sum()
             read = read / max(len(answer_boxes), 1)
-        parts = {"answers": answers.loss, "dense": dense, "tokens": dense_tokens, "box": read}
+        pointed = self.pointing.loss(text["input_ids"], before_digits, answer_boxes)
+        pointed = pointed + self.pointing.loss(text["input_ids"], before_answers, answer_hulls)
+        parts = {
+            "answers": answers.loss,
+            "dense": dense,
+            "tokens": dense_tokens,
+            "box": read,
+            "pointing": pointed,
+        }
         return {"loss": sum(parts.values()), **{k: v.detach() for k, v in parts.items()}}
 
 

@@ -16,7 +16,7 @@ from bird_training.records import PictureRecord
 from bird_training.regions import Vocabulary, region_of
 from bird_training.transforms import LoadPicture, augmentation
 from bird_vlm.boxes import NORM_MAX, BoxNorm, mask_to_box_pixel, pixel_to_norm
-from bird_vlm.grammar import BOX_START, parse_grounding
+from bird_vlm.grammar import BOX_START, REF_START, parse_grounding
 from bird_vlm.processing_bird import BirdProcessor
 
 _MIN_KEPT = 0.25  # share of an object that must stay on the picture for it to be asked for
@@ -69,12 +69,13 @@ class PictureDataset(Dataset):
         turns = write_turns(
             record.modality, region_of(record.dataset), objects, absent, rng, self.turns
         )
-        boxes_norm = [box for turn in turns if turn.task == "VG" for box in _answered(turn)]
+        found = [boxes for turn in turns if turn.task == "VG" and (boxes := _answered(turn))]
         image = sample["image"].as_tensor().clamp(0, 1).expand(3, -1, -1)
         return {
             "pixel_values": (image - self.mean) / self.std,
             "sequence": self.writer.pack(turns),
-            "answer_boxes": torch.tensor(boxes_norm, dtype=torch.float32).reshape(-1, 4) / NORM_MAX,
+            "answer_boxes": _unit([box for boxes in found for box in boxes]),
+            "answer_hulls": _unit([_hull(boxes) for boxes in found]),
             "dense": self._dense(sample, record),
         }
 
@@ -87,6 +88,8 @@ class PictureDataset(Dataset):
             **packed,
             "answer_boxes": torch.cat([s["answer_boxes"] for s in samples]),
             "before_digits": packed["labels"] == self.writer.box_id,
+            "answer_hulls": torch.cat([s["answer_hulls"] for s in samples]),
+            "before_answers": (packed["labels"] == self.writer.ref_id).roll(-1, dims=1),
             "cover": torch.stack(cover),
             "boxes": torch.stack(boxes),
             "known": torch.stack(known),
@@ -139,6 +142,16 @@ def _answered(turn: Turn) -> tuple[BoxNorm, ...]:
     return parse_grounding(turn.answer).boxes_norm
 
 
+def _hull(boxes: Sequence[BoxNorm]) -> BoxNorm:
+    x0, y0, x1, y1 = zip(*boxes, strict=True)
+    return min(x0), min(y0), max(x1), max(y1)
+
+
+def _unit(boxes: Sequence[BoxNorm]) -> torch.Tensor:
+    """Norm boxes as (n, 4) in 0..1."""
+    return torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4) / NORM_MAX
+
+
 class TurnTokens:
     """Turns -> tokens, as the processor's chat template writes a conversation of one turn."""
 
@@ -146,6 +159,7 @@ class TurnTokens:
         self.tokenizer = processor.tokenizer
         self.pad_id = self.tokenizer.pad_token_id
         self.box_id = self.tokenizer.convert_tokens_to_ids(BOX_START)
+        self.ref_id = self.tokenizer.convert_tokens_to_ids(REF_START)
         content = [{"type": "image"}, {"type": "text", "text": _PLACEHOLDER}]
         chat = processor.apply_chat_template(
             [{"role": "user", "content": content}], add_generation_prompt=True
