@@ -72,6 +72,8 @@ def test_a_batch_has_the_shapes_that_the_model_takes(a_dataset):
         "attention_mask": (4, 1, tokens, tokens),
         "answer_boxes": (int(batch["before_digits"].sum()), 4),
         "before_digits": (4, tokens),
+        "answer_hulls": (int(batch["before_answers"].sum()), 4),
+        "before_answers": (4, tokens),
         "cover": (4, classes, TINY_GRID, TINY_GRID),
         "boxes": (4, classes, 4),
         "known": (4, classes),
@@ -259,6 +261,21 @@ def test_the_boxes_of_the_answers_come_in_the_order_of_their_digits(a_dataset):
     assert set(batch["labels"][batch["before_digits"]].tolist()) == {
         a_dataset.writer.tokenizer.convert_tokens_to_ids("<box>")
     }
+
+
+def test_the_hull_of_each_answer_belongs_to_the_token_before_it(a_dataset):
+    torch.manual_seed(2)
+    samples = [a_dataset[index] for index in (0, 1, 3)]
+    batch = a_dataset.collate(samples)
+    found = [a.boxes_norm for s in samples for a in groundings_of(a_dataset, s) if a.boxes_norm]
+    hulls = (1000 * batch["answer_hulls"]).round().int()
+    assert len(hulls) == len(found) > 0
+    for hull, boxes in zip(hulls.tolist(), found, strict=True):
+        x0, y0, x1, y1 = zip(*boxes, strict=True)
+        assert hull == [min(x0), min(y0), max(x1), max(y1)]
+    following = batch["labels"].roll(-1, dims=1)[batch["before_answers"]]
+    assert set(following.tolist()) == {a_dataset.writer.tokenizer.convert_tokens_to_ids("<ref>")}
+    assert (batch["labels"][batch["before_answers"]] == IGNORED).all()
 
 
 def test_labels_of_the_collated_batch_are_its_answers(a_dataset):

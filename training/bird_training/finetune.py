@@ -17,11 +17,13 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
+from torch.nn import functional as F  # noqa: N812
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import WeightedRandomSampler
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from bird_training.dense import DenseHead, DenseTargets, box_distance
+from bird_training.packing import IGNORED
 from bird_training.pictures import PictureDataset
 from bird_training.pointing import Pointing
 from bird_training.records import PictureRecord
@@ -37,8 +39,9 @@ class PretrainingModel(nn.Module):
     """BiRD with helpers that make a small model learn fast; the loss is the sum of all.
 
     Dense heads on the vision grid and on the image tokens, taken as a grid in the order of their
-    positions; a head that reads the box off the decoder's state before its first digit; and
-    attention that is drawn towards the object (`pointing.py`).
+    positions; a head that reads the box off the decoder's state before its first digit;
+    attention that is drawn towards the object (`pointing.py`); and more weight on an answer's first
+    token.
     """
 
     def __init__(self, bird: BirdForConditionalGeneration, classes: int) -> None:
@@ -81,12 +84,20 @@ class PretrainingModel(nn.Module):
         pointed = pointed + self.pointing.loss(text["input_ids"], before_answers, answer_hulls)
         parts = {
             "answers": answers.loss,
+            "first": _first_token_loss(answers.logits, text["labels"]),
             "dense": dense,
             "tokens": dense_tokens,
             "box": read,
             "pointing": pointed,
         }
         return {"loss": sum(parts.values()), **{k: v.detach() for k, v in parts.items()}}
+
+
+def _first_token_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy of each answer's first token alone: it decides whether an object is there."""
+    asked = labels[:, :-1] == IGNORED
+    first = asked & (labels[:, 1:] != IGNORED)
+    return F.cross_entropy(logits[:, :-1][first].float(), labels[:, 1:][first])
 
 
 class BalancedTrainer(Trainer):

@@ -19,7 +19,6 @@ from transformers.models.qwen2.modeling_qwen2 import apply_rotary_pos_emb
 
 from bird_vlm.modeling_bird import BirdForConditionalGeneration
 
-LAYERS = (1, 2)  # after one that gathers the words, before one that writes the answer
 HEAD = 0
 
 
@@ -27,7 +26,9 @@ class Pointing:
     """Listens to a decoder's attention layers during one forward pass."""
 
     def __init__(self, bird: BirdForConditionalGeneration) -> None:
-        self.layers = [bird.model.language_model.layers[n].self_attn for n in LAYERS]
+        # the first gathers the words, the last writes the answer
+        layers = list(bird.model.language_model.layers)
+        self.layers = [layer.self_attn for layer in layers[1:-1] or layers[-1:]]
         self.image_token_id = bird.config.image_token_id
         self.heard: dict[nn.Module, dict[str, Any]] = {}
 
