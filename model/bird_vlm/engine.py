@@ -177,7 +177,8 @@ class Engine:
         return self.tokenizer(chats, add_special_tokens=False, padding=True, return_tensors="pt")
 
     def _refuse_control_tokens(self, questions: Sequence[str]) -> None:
-        for token in self.tokenizer.all_special_tokens:
+        added = self.tokenizer.added_tokens_decoder.values()
+        for token in (str(token) for token in added if token.special):
             if any(token in question for question in questions):
                 raise BadRequestError(
                     f"question: the control token {token} is refused; leave it out"
@@ -284,7 +285,7 @@ def shipped_models() -> list[str]:
 
 
 def _load_network(folder: Path, dtype: torch.dtype) -> tuple[PreTrainedModel, ProcessorMixin]:
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config = _read_json(folder / "config.json")
     if config.get("model_type") != BirdConfig.model_type:
         raise CheckpointError(
             f"model: {folder} holds a {config.get('model_type')!r} model; turn an original "
@@ -307,7 +308,17 @@ def _load_network(folder: Path, dtype: torch.dtype) -> tuple[PreTrainedModel, Pr
 
 def _read_labels(folder: Path) -> dict[str, list[str]]:
     path = folder / LABELS_FILE
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return _read_json(path) if path.is_file() else {}
+
+
+def _read_json(path: Path) -> dict:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CheckpointError(f"{path}: is not valid JSON ({error})") from error
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{path}: must hold a JSON object, got a {type(value).__name__}")
+    return value
 
 
 def _geometric_mean(probabilities: Sequence[float]) -> float:

@@ -46,7 +46,7 @@ def test_structures_of_the_brain_are_where_they_belong(bird_mini, mni152, plane)
     best = {}
     for finding in result.findings:
         best.setdefault(finding.label, finding)
-    right = [label for label, point in CENTRES_RAS.items() if holds(best[label], point)]
+    right = [label for label, finding in best.items() if holds(finding, CENTRES_RAS[label])]
     assert len(right) >= 4, f"found only {right}"
 
 
