@@ -48,6 +48,7 @@ def train(
     ] = None,
     steps: Annotated[int, typer.Option(min=1, help="Stop after so many optimiser steps.")] = 12_000,
     batch: Annotated[int, typer.Option(min=1, help="Pictures per step.")] = 24,
+    learning_rate: Annotated[float, typer.Option(min=0.0, help="The highest one.")] = 1e-3,
     test_fraction: Fraction = TEST_FRACTION,
     start: Annotated[
         Path | None, typer.Option(help="A checkpoint folder whose tensors to begin with.")
@@ -69,6 +70,7 @@ def train(
         minutes=minutes,
         steps=steps,
         batch=batch,
+        learning_rate=learning_rate,
         start=start,
         resume=resume,
     )

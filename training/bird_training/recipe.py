@@ -25,6 +25,7 @@ def train_mini(
     minutes: float | None = None,
     steps: int = 12_000,
     batch: int = 24,
+    learning_rate: float = 1e-3,
     start: Path | None = None,
     resume: bool = False,
 ) -> Path:
@@ -52,6 +53,7 @@ def train_mini(
         steps=steps,
         minutes=minutes,
         batch=batch,
+        learning_rate=learning_rate,
         start=start,
         resume=resume,
     )
