@@ -31,7 +31,7 @@ from bird_vlm.volumes import read_volume
 
 BRAIN_LABELS = (
     "left lateral ventricle,right lateral ventricle,left thalamus,right thalamus,"
-    "left hippocampus,right hippocampus,brain stem,liver"
+    "left hippocampus,right hippocampus,brain stem,optic disc"
 )
 START_SECONDS = 120
 

@@ -23,9 +23,10 @@ from bird_vlm.windows import Window, automatic_window, slice_picture
 
 SHEET_WIDTH = 1400  # pixels
 MAX_PANELS = 12
-_MAX_COLUMNS = 4
+_MAX_COLUMNS = 3
 _MAX_PANEL_HEIGHT = 700
-_MARGIN, _STRIP, _CAPTION, _LINE = 12, 52, 34, 3
+_MARGIN, _STRIP, _CAPTION, _LINE = 12, 84, 34, 3
+_CROWD = 3  # boxes on a slice, beyond which only the panel's own finding is tagged
 _BACKGROUND, _INK = (24, 26, 30), (235, 235, 235)
 _TITLE_FONT, _FONT = ImageFont.load_default(24), ImageFont.load_default(18)
 
@@ -39,6 +40,7 @@ class Panel:
 
     index: int
     caption: str
+    labels: tuple[str, ...] = ()  # of the findings whose middle this slice is
 
 
 def save_overlay(path: str | Path, volume: Volume, result: GroundingResult) -> None:
@@ -54,7 +56,7 @@ def save_overlay(path: str | Path, volume: Volume, result: GroundingResult) -> N
     columns = min(_MAX_COLUMNS, max(len(panels), 2))
     size = _panel_size(stack, (SHEET_WIDTH - _MARGIN) // columns - _MARGIN)
     drawn = [_draw_panel(p, volume, stack, window, result, colours, size) for p in panels]
-    _sheet(drawn, columns, _title(result)).save(path, format="PNG")
+    _sheet(drawn, columns, _title(result), colours).save(path, format="PNG")
 
 
 def label_colours(labels: Sequence[str]) -> dict[str, tuple[int, int, int]]:
@@ -70,12 +72,16 @@ def _panels(findings: Sequence[Finding], stack: SliceStack) -> list[Panel]:
     """Best first; one per slice, though several findings may share their middle slice."""
     if not findings:
         return [Panel(stack.count // 2, "nothing found")]
-    captions: dict[int, list[str]] = {}
+    by_slice: dict[int, list[Finding]] = {}
     for finding in sorted(findings, key=lambda finding: -finding.score):
         middle = finding.boxes[len(finding.boxes) // 2].slice
-        captions.setdefault(middle, []).append(f"{finding.label} {finding.score:.2f}")
-    shown = list(captions.items())[:MAX_PANELS]
-    return [Panel(index, f"slice {index}: {', '.join(names)}") for index, names in shown]
+        by_slice.setdefault(middle, []).append(finding)
+    panels = []
+    for index, own in list(by_slice.items())[:MAX_PANELS]:
+        names = ", ".join(f"{finding.label} {finding.score:.2f}" for finding in own)
+        labels = tuple(finding.label for finding in own)
+        panels.append(Panel(index, f"slice {index}: {names}", labels))
+    return panels
 
 
 def _panel_size(stack: SliceStack, width: int) -> tuple[int, int]:
@@ -110,6 +116,8 @@ def _draw_panel(
         draw.rectangle((x0, y0, *corner), outline=colours[label], width=_LINE)
     frames, tags = [frame for _, _, frame in boxes], []
     for label, box, frame in boxes:
+        if len(boxes) > _CROWD and label not in panel.labels:
+            continue
         text = f"{label} {box.score:.2f}"
         tags.append(_tag_place(_tag_size(draw, text), frame, tags, frames, size))
         _draw_tag(draw, text, colours[label], tags[-1])
@@ -171,13 +179,22 @@ def _title(result: GroundingResult) -> str:
     return f"{result.model}   |   {result.plane} slices   |   {found}{absent}"
 
 
-def _sheet(panels: list[Image.Image], columns: int, title: str) -> Image.Image:
+def _sheet(
+    panels: list[Image.Image],
+    columns: int,
+    title: str,
+    colours: dict[str, tuple[int, int, int]],
+) -> Image.Image:
     rows = ceil(len(panels) / columns)
     cell = (SHEET_WIDTH - _MARGIN) // columns, panels[0].height + _MARGIN
     sheet = Image.new("RGB", (SHEET_WIDTH, _STRIP + rows * cell[1]), _BACKGROUND)
     draw = ImageDraw.Draw(sheet)
     fitting = _fitting(draw, title, SHEET_WIDTH - 2 * _MARGIN, _TITLE_FONT)
     draw.text((_MARGIN, 12), fitting, _INK, _TITLE_FONT)
+    x = float(_MARGIN)
+    for label, colour in colours.items():
+        draw.text((x, 50), label, colour, _FONT)
+        x += draw.textlength(label, _FONT) + 2 * _MARGIN
     for i, panel in enumerate(panels):
         indent = (cell[0] - panel.width) // 2
         sheet.paste(panel, (i % columns * cell[0] + indent, _STRIP + i // columns * cell[1]))
