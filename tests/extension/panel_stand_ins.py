@@ -9,6 +9,7 @@ import sys
 import types
 import typing
 import unittest
+from contextlib import contextmanager
 
 import slicer
 import vtk
@@ -20,6 +21,7 @@ if sys.version_info < (3, 12):
     # None is immortal; without a large stock of them the interpreter dies on its way out.
     ctypes.c_ssize_t.from_address(id(None)).value += 1 << 40
 
+PSEUDO_MODULES = ("torch.classes", "torch.ops")
 ATTRIBUTE_STYLE = 0x02  # PySide6's "true_property": widget.text in place of widget.text()
 
 
@@ -72,6 +74,16 @@ def named_widgets(panel):
     return types.SimpleNamespace(**{w.objectName(): w for w in widgets if w.objectName()})
 
 
+@contextmanager
+def _without_pseudo_modules():
+    """PySide6 asks every loaded module for its source; torch has some that answer with an error."""
+    hidden = {name: sys.modules.pop(name) for name in PSEUDO_MODULES if name in sys.modules}
+    try:
+        yield
+    finally:
+        sys.modules.update(hidden)
+
+
 def install(monkeypatch, scene, module_folder):
     """Puts the stand-ins where BiRD.py imports them from; undone with the test."""
     names = {
@@ -89,7 +101,8 @@ def install(monkeypatch, scene, module_folder):
     monkeypatch.setattr(slicer, "mrmlScene", scene, raising=False)
     monkeypatch.setattr(slicer.util, "loadUI", load_ui)
     monkeypatch.setattr(slicer.util, "childWidgetVariables", named_widgets)
-    feature.set_selection(ATTRIBUTE_STYLE, "BiRD")
+    with _without_pseudo_modules():
+        feature.set_selection(ATTRIBUTE_STYLE, "BiRD")
 
 
 def _module(**contents):
