@@ -32,6 +32,8 @@ clean: ## Remove the virtual environment and the demo's output
 # torch goes first and alone, so that the machine's own build is taken; monailabel goes last and
 # without its requirements, which pull packages that are not used here.
 $(VENV)/.server: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' || \
+	  { echo "error: needs Python 3.11 (3.10 and 3.12 may do): make PYTHON=python3.11"; exit 2; }
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing; this takes a few minutes the first time ..."
 	$(PIP) torch numpy

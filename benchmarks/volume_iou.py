@@ -16,9 +16,10 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from bird_vlm.console import console, progress
+from bird_vlm.console import console, plain_errors, progress
 from bird_vlm.contract import Finding, GroundingRequest, GroundingResult
 from bird_vlm.engine import Engine
+from bird_vlm.errors import BadRequestError, BadVolumeError
 from bird_vlm.labels import natural_name, without_side
 from bird_vlm.volume import grounding_events
 from bird_vlm.volumes import Volume, read_volume
@@ -72,6 +73,7 @@ def measure(
     return ious
 
 
+@plain_errors
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("volume", type=Path)
@@ -88,9 +90,14 @@ def main() -> None:
     engine = Engine.load(given.model)
     known = engine.card.known_labels | {without_side(name) for name in engine.card.known_labels}
     text = given.text or [name for name in classes.values() if natural_name(name) in known]
-    volume = read_volume(given.volume)
+    unknown = [x for x in text if natural_name(x) not in map(natural_name, classes.values())]
+    if unknown:
+        raise BadRequestError(f"text: {', '.join(unknown)} not among the classes")
+    volume, labels = read_volume(given.volume), read_volume(given.labels)
+    if volume.array.shape != labels.array.shape:
+        raise BadVolumeError(f"{given.labels}: has another shape than {given.volume}")
     result = grounded(engine, volume, GroundingRequest(tuple(text), plane=given.plane))
-    ious = measure(volume, read_volume(given.labels).array, classes, result)
+    ious = measure(volume, labels.array, classes, result)
     table = Table("label", "3D IoU", title=f"{given.volume.name}, {given.plane}")
     for label, value in ious.items():
         table.add_row(label, "-" if value is None else f"{value:.2f}")

@@ -35,6 +35,9 @@ BRAIN_LABELS = (
 )
 START_SECONDS = 120
 
+http = requests.Session()
+http.trust_env = False  # the server is on this machine: no proxy
+
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
@@ -48,6 +51,10 @@ def arguments() -> argparse.Namespace:
 @plain_errors
 def main() -> None:
     given = arguments()
+    if given.volume and not given.text:
+        raise BirdError("text: say what to look for, such as TEXT=liver,spleen")
+    if Path(given.volume or ".").is_dir() and given.volume:
+        raise BirdError(f"{given.volume}: is a folder; give one file, or use `bird ground`")
     given.out.mkdir(parents=True, exist_ok=True)
     path = Path(given.volume) if given.volume else mni152_brain(given.out / "mni152_t1.nii.gz")
     labels = [label.strip() for label in (given.text or BRAIN_LABELS).split(",") if label.strip()]
@@ -72,7 +79,7 @@ def mni152_brain(path: Path) -> Path:
 def upload(api: str, path: Path) -> str:
     """Send the volume's bytes; the server's id for them."""
     with path.open("rb") as stream:
-        response = requests.put(f"{api}/volumes", params={"name": path.name}, data=stream)
+        response = http.put(f"{api}/volumes", params={"name": path.name}, data=stream)
     return checked(response).json()["volume_id"]
 
 
@@ -80,7 +87,7 @@ def ask(api: str, volume_id: str, labels: list[str], plane: str) -> GroundingRes
     """Ground the labels on all slices, and follow the server's progress."""
     question = {"volume_id": volume_id, "labels": labels, "plane": plane}
     with (
-        requests.post(f"{api}/ground", json=question, stream=True) as response,
+        http.post(f"{api}/ground", json=question, stream=True) as response,
         progress(f"asking for {len(labels)} labels") as show,
     ):
         for event in map(json.loads, checked(response).iter_lines()):
@@ -96,8 +103,10 @@ def ask(api: str, volume_id: str, labels: list[str], plane: str) -> GroundingRes
 def checked(response: requests.Response) -> requests.Response:
     """The response, or the server's own words on what is wrong."""
     if not response.ok:
-        error = response.json()
-        raise BirdError(f"{error['detail']} {error['hint']}")
+        with suppress(ValueError, KeyError):
+            error = response.json()
+            raise BirdError(f"{error['detail']} {error['hint']}")
+        raise BirdError(f"the server answered {response.status_code}; see its log")
     return response
 
 
@@ -120,7 +129,10 @@ def running_server(folder: Path) -> Iterator[str]:
             yield api
         finally:
             server.terminate()
-            server.wait(timeout=20)
+            try:
+                server.wait(timeout=20)
+            except subprocess.TimeoutExpired:
+                server.kill()
 
 
 def wait_until_ready(server: subprocess.Popen, api: str, log: Path) -> None:
@@ -129,7 +141,7 @@ def wait_until_ready(server: subprocess.Popen, api: str, log: Path) -> None:
         if server.poll() is not None:
             raise BirdError(f"the server stopped with exit code {server.returncode}; see {log}")
         with suppress(requests.ConnectionError):
-            if requests.get(f"{api}/health", timeout=10).ok:
+            if http.get(f"{api}/health", timeout=10).ok:
                 return
         time.sleep(0.5)
     raise BirdError(f"the server did not answer within {START_SECONDS} s; see {log}")

@@ -130,8 +130,6 @@ def ask(
     """Ask about one slice, or about a picture."""
     from bird_vlm import volume as questions
 
-    if plane not in contract.PLANES:
-        raise BadRequestError(f"plane: must be one of {', '.join(contract.PLANES)}, got {plane!r}")
     level_width = _window(window)
     scan = _read(volume)
     answer = questions.ask(_engine(model, device), scan, question, plane, slice_index, level_width)
@@ -180,11 +178,10 @@ def serve(
     """Start the MONAI Label server with BiRD in it, for 3D Slicer."""
     command = [sys.executable, "-m", "bird_server", "--studies", str(studies), "--host", host]
     command += ["--port", str(port), "--model", model]
-    environment = {**os.environ, "BIRD_TOKEN": token} if token else None
-    try:
-        raise typer.Exit(subprocess.run(command, check=False, env=environment).returncode)
-    except KeyboardInterrupt:
-        raise typer.Exit(0) from None
+    environment = {**os.environ, "BIRD_TOKEN": token or ""}
+    if os.name == "posix":  # the server takes this process's place, and its signals
+        os.execve(command[0], command, environment)
+    raise typer.Exit(subprocess.run(command, check=False, env=environment).returncode)
 
 
 def _read(path: Path) -> Volume:

@@ -43,9 +43,9 @@ class GroundingRequest:
             raise BadRequestError(f"labels: give 1 to {MAX_LABELS} of them, got {len(self.labels)}")
         for label in self.labels:
             _check_label(label)
-        _check_plane(self.plane)
+        check_plane(self.plane)
         _check_slices(self.slices)
-        _check_window(self.window)
+        check_window(self.window)
         if not 0.0 <= self.threshold <= 1.0:
             raise BadRequestError(f"threshold: must lie in 0..1, got {self.threshold}")
         if self.near is not None and self.near < 0:
@@ -70,8 +70,8 @@ class ReferringRequest:
             raise BadRequestError(
                 f"task: must be one of {', '.join(REFERRING_TASKS)}, got {self.task!r}"
             )
-        _check_plane(self.plane)
-        _check_window(self.window)
+        check_plane(self.plane)
+        check_window(self.window)
 
 
 @dataclass(frozen=True)
@@ -173,7 +173,7 @@ def _check_label(label: str) -> None:
         raise BadRequestError(f"labels: control characters and < > | \\ are refused, got {label!r}")
 
 
-def _check_plane(plane: str) -> None:
+def check_plane(plane: str) -> None:
     if plane not in PLANES:
         raise BadRequestError(f"plane: must be one of {', '.join(PLANES)}, got {plane!r}")
 
@@ -187,7 +187,7 @@ def _check_slices(slices: tuple[int, int] | None) -> None:
         )
 
 
-def _check_window(window: tuple[float, float] | None) -> None:
+def check_window(window: tuple[float, float] | None) -> None:
     if window is None:
         return
     if len(window) != 2 or not all(abs(v) < 1e9 for v in window) or not window[1] > 0:

@@ -19,6 +19,8 @@ from bird_vlm.contract import (
     ReferringRequest,
     ReferringResult,
     SliceBox,
+    check_plane,
+    check_window,
 )
 from bird_vlm.engine import Engine, ModelCard, PictureAnswer
 from bird_vlm.errors import BadRequestError, UnknownLabelError
@@ -94,6 +96,8 @@ def ask(
         raise BadRequestError(
             f"question: needs 1 to {MAX_QUESTION_CHARACTERS} characters, got {len(question)}"
         )
+    check_plane(plane)
+    check_window(window)
     stack = _stack(volume, plane)
     index = stack.count // 2 if index is None else index
     answer = engine.ask(engine.encode([slice_picture(volume, stack, index, window)]), question)

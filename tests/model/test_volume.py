@@ -137,3 +137,9 @@ def test_bad_questions_are_refused(bird_mini, mni152, question):
 def test_a_box_outside_the_volume_is_refused(bird_mini, mni152):
     with pytest.raises(BadRequestError, match="outside"):
         refer(bird_mini, mni152, ReferringRequest((900, 900, 900, 950, 950, 950)))
+
+
+@pytest.mark.parametrize("window", [(40.0, 0.0), (40.0, -5.0), (float("nan"), 1.0)], ids=str)
+def test_bad_windows_of_a_question_are_refused(bird_mini, mni152, window):
+    with pytest.raises(BadRequestError, match="window"):
+        ask(bird_mini, mni152, "What kind of image is this?", window=window)

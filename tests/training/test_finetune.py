@@ -13,7 +13,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bird_training.finetune import PretrainingModel, cosine, source_weights, train
+from bird_training.finetune import PretrainingModel, cosine, load_matching, source_weights, train
 from bird_training.mini import save_mini
 from bird_training.pictures import PictureDataset
 from bird_vlm.engine import Engine
@@ -111,6 +111,19 @@ def test_a_training_may_start_from_the_tensors_of_another(tmp_path, a_bird, a_tr
 def test_a_start_without_tensors_is_refused(tmp_path, a_bird, a_training_set):
     with pytest.raises(BirdError, match="nowhere"):
         a_run(a_bird, a_training_set, tmp_path / "run", steps=1, start=tmp_path / "nowhere")
+
+
+def test_a_training_may_start_from_a_model_folder(a_bird, a_training_set):
+    model = PretrainingModel(a_bird, len(a_training_set.classes))
+    state = {name: torch.full_like(value, 0.25) for name, value in a_bird.state_dict().items()}
+    load_matching(model, state)
+    assert all((value == 0.25).all() for value in a_bird.state_dict().values())
+
+
+def test_a_start_of_which_nothing_fits_is_refused(a_bird, a_training_set):
+    model = PretrainingModel(a_bird, len(a_training_set.classes))
+    with pytest.raises(BirdError, match="none of its tensors fits"):
+        load_matching(model, {"other.weight": torch.zeros(3)})
 
 
 def test_losses_are_finite_and_reach_every_part_of_the_model(a_bird, a_training_set):

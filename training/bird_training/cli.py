@@ -5,6 +5,7 @@ Parses arguments and shows numbers; the work is done by `recipe.py` and `validat
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -51,11 +52,13 @@ def train(
     learning_rate: Annotated[float, typer.Option(min=0.0, help="The highest one.")] = 1e-3,
     test_fraction: Fraction = TEST_FRACTION,
     start: Annotated[
-        Path | None, typer.Option(help="A checkpoint folder whose tensors to begin with.")
+        Path | None, typer.Option(help="A checkpoint or model folder to begin with.")
     ] = None,
     resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint in OUT.")] = False,
 ) -> None:
     """Train bird-mini from scratch on the training side of SOURCE."""
+    if find_spec("accelerate") is None:
+        raise BirdError("training needs more packages: pip install -e '.[training]'")
     from bird_training import recipe
 
     given = [value is not None for value in (brain, brain_labels, brain_classes)]

@@ -117,9 +117,8 @@ class BalancedTrainer(Trainer):
 
     def create_scheduler(self, num_training_steps: int, optimizer=None) -> LambdaLR:
         def share_done(step: int) -> float:
-            if self.minutes is None:
-                return step / num_training_steps
-            return (time.monotonic() - self.started) / (60 * self.minutes)
+            elapsed = (time.monotonic() - self.started) / 60
+            return max(step / num_training_steps, elapsed / self.minutes if self.minutes else 0)
 
         optimizer = self.optimizer if optimizer is None else optimizer
         self.lr_scheduler = LambdaLR(optimizer, lambda step: cosine(share_done(step)))
@@ -165,8 +164,8 @@ def train(
     """Train `bird` in place; checkpoints go to `out`.
 
     Stops after `steps` optimiser steps or, where given, after `minutes`, whichever is first; the
-    learning rate falls to its floor by then. `start` is a checkpoint folder whose tensors the
-    training begins with, as far as it has them; `resume` goes on from the last one in `out`.
+    learning rate falls to its floor by then. `start` is a checkpoint or model folder whose tensors
+    the training begins with, as far as they fit; `resume` goes on from the last one in `out`.
     """
     model = PretrainingModel(bird, len(dataset.classes))
     if start is not None:
@@ -207,9 +206,15 @@ def train(
 
 
 def load_matching(model: nn.Module, state: dict[str, torch.Tensor]) -> None:
-    """Load the tensors that the model has in the same shape; leave the others as they are."""
+    """Load the tensors that the model has in the same shape; leave the others as they are.
+
+    `state` is a training checkpoint's or a model folder's. Raises BirdError where nothing fits.
+    """
     own = model.state_dict()
-    fitting = {k: v for k, v in state.items() if k in own and own[k].shape == v.shape}
+    named = state | {f"bird.{name}": value for name, value in state.items()}
+    fitting = {k: v for k, v in named.items() if k in own and own[k].shape == v.shape}
+    if not fitting:
+        raise BirdError("start: none of its tensors fits bird-mini; name another checkpoint")
     model.load_state_dict(fitting, strict=False)
 
 

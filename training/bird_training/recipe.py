@@ -13,6 +13,7 @@ from bird_training.sources.labelled_volume import write_labelled_slices
 from bird_training.sources.sa_med2d import read_sa_med2d
 from bird_training.splits import split_by_case
 from bird_vlm.errors import BirdError
+from bird_vlm.processing_bird import BirdProcessor
 
 
 def train_mini(
@@ -41,10 +42,9 @@ def train_mini(
             image, labels, classes, out / "slices", dataset="OASIS", modality="mr", copies=copies
         )
     vocabulary = Vocabulary(records)
-    processor = mini_processor(records, vocabulary)
+    processor = _processor_of(start) or mini_processor(records, vocabulary)
     model = mini_model(processor.tokenizer)
     grid = model.config.vision_config.grid_size
-    save_mini(model, processor, vocabulary, out / "bird-mini")
     dataset = PictureDataset(records, vocabulary, processor, grid=grid, turns=4)
     train(
         model,
@@ -59,6 +59,13 @@ def train_mini(
     )
     save_mini(model, processor, vocabulary, out / "bird-mini")
     return out / "bird-mini"
+
+
+def _processor_of(start: Path | None) -> BirdProcessor | None:
+    """The processor of a model folder to start from; its words have their own token ids."""
+    if start is None or not (start / "processor_config.json").is_file():
+        return None
+    return BirdProcessor.from_pretrained(start)
 
 
 def read_classes(path: Path) -> dict[int, str]:
