@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
 
-import typer
 from rich.console import Console
 from rich.progress import Progress as ProgressBar
 
@@ -30,10 +29,10 @@ def plain_errors(command: Callable) -> Callable:
             console.print(
                 f"error: {line}", style="red", markup=False, highlight=False, soft_wrap=True
             )
-            raise typer.Exit(2) from error
+            raise SystemExit(2) from error
         except KeyboardInterrupt as error:
             console.print("cancelled")
-            raise typer.Exit(130) from error
+            raise SystemExit(130) from error
 
     return run
 
