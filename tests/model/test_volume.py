@@ -41,16 +41,22 @@ def holds(finding: Finding, point_ras: tuple[float, float, float]) -> bool:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("plane", "least"),
-    [pytest.param("axial", 4, id="axial"), pytest.param("coronal", 1, id="coronal")],
+    "plane",
+    [
+        "axial",
+        pytest.param(
+            "coronal",
+            marks=pytest.mark.xfail(reason="bird-mini refuses most structures on coronal slices"),
+        ),
+    ],
 )
-def test_structures_of_the_brain_are_where_they_belong(bird_mini, mni152, plane, least):
+def test_structures_of_the_brain_are_where_they_belong(bird_mini, mni152, plane):
     result = grounded(bird_mini, mni152, labels=tuple(CENTRES_RAS), plane=plane)
     best = {}
     for finding in result.findings:
         best.setdefault(finding.label, finding)
     right = [label for label, finding in best.items() if holds(finding, CENTRES_RAS[label])]
-    assert len(right) >= least, f"found only {right}"
+    assert len(right) >= 4, f"found only {right}"
 
 
 def test_sagittal_slices_keep_to_the_named_side(bird_mini, mni152):
