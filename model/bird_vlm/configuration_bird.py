@@ -21,7 +21,8 @@ class BirdVisionConfig(PreTrainedConfig):
     """Sizes of the vision transformer and its resampler.
 
     `stem="patchify"` cuts the image into patches as a ViT does. `stem="conv"` uses one stride-2
-    stage per entry of `stem_channels`, so `patch_size` must be `2 ** len(stem_channels)`.
+    stage per entry of `stem_channels`, each with its number of `stem_blocks`, so `patch_size` must
+    be `2 ** len(stem_channels)`.
     """
 
     model_type = "bird_vision"
@@ -38,7 +39,7 @@ class BirdVisionConfig(PreTrainedConfig):
     position_grid: int = 16  # side of the stored positional embedding, resized to the token grid
     stem: str = "patchify"
     stem_channels: list[int] | None = None
-    stem_blocks: int = 1  # residual blocks per stage of a conv stem
+    stem_blocks: list[int] | None = None  # residual blocks of each stage; None = one each
     output_dim: int = 4096
     num_queries: int = 256  # image tokens that the decoder sees
     resampler_heads: int = 32
@@ -47,6 +48,7 @@ class BirdVisionConfig(PreTrainedConfig):
     def __post_init__(self, **kwargs) -> None:
         super().__post_init__(**kwargs)
         self.stem_channels = list(self.stem_channels or [])
+        self.stem_blocks = list(self.stem_blocks or [1] * len(self.stem_channels))
         self._check_grid()
         self._check_heads()
 
@@ -67,6 +69,11 @@ class BirdVisionConfig(PreTrainedConfig):
             raise CheckpointError(
                 f"stem_channels: {len(self.stem_channels)} stride-2 stages do not make "
                 f"patch_size {self.patch_size}"
+            )
+        if len(self.stem_blocks) != len(self.stem_channels):
+            raise CheckpointError(
+                f"stem_blocks: must name {len(self.stem_channels)} stages as stem_channels does, "
+                f"got {self.stem_blocks}"
             )
         if isqrt(self.num_queries) ** 2 != self.num_queries:
             raise CheckpointError(f"num_queries: must be a square, got {self.num_queries}")

@@ -43,9 +43,9 @@ class BirdConvStem(nn.Sequential):
 
     def __init__(self, config: BirdVisionConfig):
         stages, channels_in = [], config.in_channels
-        for channels in config.stem_channels:
+        for channels, blocks in zip(config.stem_channels, config.stem_blocks, strict=True):
             stages.append(BirdConvUnit(channels_in, channels, stride=2))
-            stages.extend(BirdConvBlock(channels) for _ in range(config.stem_blocks))
+            stages.extend(BirdConvBlock(channels) for _ in range(blocks))
             channels_in = channels
         super().__init__(*stages, nn.Conv2d(channels_in, config.hidden_size, 1, bias=False))
 

@@ -93,8 +93,10 @@ def read_dicom_folder(path: Path) -> Read:
         )
     if len(files) == 1:
         return read_dicom_file(Path(files[0]))
-    _check_information(Path(files[0]), "GDCMImageIO", slices=len(files))
+    channels = _check_information(Path(files[0]), "GDCMImageIO", slices=len(files))
     reader = sitk.ImageSeriesReader()
+    if channels == 1:  # else the first slice's rescale slope decides the number type of all
+        reader.SetOutputPixelType(sitk.sitkFloat32)
     reader.SetFileNames(files)
     reader.MetaDataDictionaryArrayUpdateOn()
     with _refused(RuntimeError):
@@ -203,8 +205,11 @@ def _read_itk(path: Path, image_io: str) -> Read:
         return _from_itk(reader.Execute())
 
 
-def _check_information(path: Path, image_io: str, slices: int = 1) -> None:
-    """Refuse what is too large or has too many dimensions before its voxels are read."""
+def _check_information(path: Path, image_io: str, slices: int = 1) -> int:
+    """Refuse what is too large or has too many dimensions before its voxels are read.
+
+    Returns the number of channels.
+    """
     reader = sitk.ImageFileReader()
     reader.SetImageIO(image_io)
     reader.SetFileName(str(path))
@@ -212,6 +217,7 @@ def _check_information(path: Path, image_io: str, slices: int = 1) -> None:
         reader.ReadImageInformation()
     size = reader.GetSize()
     _shape_3d((*size[:2], size[2] * slices, *size[3:]) if len(size) > 2 else size)
+    return reader.GetNumberOfComponents()
 
 
 def _check_steps(positions: list[str]) -> None:

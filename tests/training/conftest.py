@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from bird_training.dialogues import PlacedObject, write_turns
 from bird_training.records import PictureRecord
 from bird_training.regions import Vocabulary
 from bird_training.sources.sa_med2d import read_sa_med2d
+from bird_training.writers.dialogues import PlacedObject, write_turns
 from bird_vlm.image_processing_bird import BirdImageProcessor
 from bird_vlm.modeling_bird import BirdForConditionalGeneration
 from bird_vlm.processing_bird import BirdProcessor

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from bird_training.dense import DenseHead, DenseTargets, box_distance
+from bird_training.pretraining.dense import DenseHead, DenseTargets, box_distance
 
 GRID, CLASSES, WIDTH = 8, 3, 16
 BOXES = arrays("float32", (5, 4), elements=st.floats(-2, 3, width=32)).map(torch.from_numpy)

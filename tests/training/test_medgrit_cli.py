@@ -9,6 +9,10 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from bird_training.cli import app
+from bird_training.commands.pretrain import TEST_FRACTION
+from bird_training.sources.sa_med2d import read_sa_med2d
+from bird_training.splits import split_by_case
+from bird_training.twins import find_twins
 from bird_vlm.engine import Engine
 
 
@@ -25,50 +29,93 @@ def assert_one_line(result: Result, *words: str) -> None:
         assert word in lines[0]
 
 
-@pytest.mark.slow
-def test_a_model_is_trained_and_measured(a_folder_of_cases: Path, tmp_path: Path):
-    run = tmp_path / "run"
-    split = ("--test-fraction", 0.1)
-    result = medgrit("train", a_folder_of_cases, run, "--steps", 1, "--batch", 2, *split)
+@pytest.fixture(scope="module")
+def a_run(a_folder_of_cases: Path, tmp_path_factory) -> Path:
+    """Made by `medgrit pretrain`, in as few steps as there are stages."""
+    run = tmp_path_factory.mktemp("run")
+    options = ("--steps", 4, "--batch", 2, "--test-fraction", 0.1)
+    result = medgrit("pretrain", a_folder_of_cases, run, *options)
     assert result.exit_code == 0, result.output
     assert str(run / "bird-mini") in result.stdout
-    known = Engine.load(run / "bird-mini", "cpu").card.labels
+    return run
+
+
+@pytest.mark.slow
+def test_a_model_is_made_and_measured_on_the_cases_that_it_has_not_seen(
+    a_folder_of_cases: Path, a_run: Path, tmp_path: Path
+):
+    known = Engine.load(a_run / "bird-mini", "cpu").card.labels
     assert known["ct"] == ["left kidney", "liver", "right kidney"]
 
-    numbers = tmp_path / "numbers.json"
-    result = medgrit(
-        "validate", a_folder_of_cases, "--model", run / "bird-mini", "--json", numbers, *split
-    )
+    built, answers, numbers = tmp_path / "built", tmp_path / "answers", tmp_path / "numbers.json"
+    for arguments in (
+        ("build", a_folder_of_cases, built, "--test-fraction", 0.1, "--no-sheet"),
+        ("predict", "--data", built / "test", "--out", answers, "--model", a_run / "bird-mini"),
+        ("evaluate", "--predictions", answers, "--json", numbers),
+    ):
+        result = medgrit(*arguments)
+        assert result.exit_code == 0, result.output
+    report = json.loads(numbers.read_text())
+    assert {"VG", "ROC", "RC", "MIA"} <= set(report)
+    assert set(report["VG"]["recall"]) == {"ct", "dermoscopy", "mr"}
+    assert all(0 <= value <= 1 for value in report["VG"]["recall"].values())
+
+
+@pytest.mark.slow
+def test_a_finished_run_is_resumed_without_another_step(a_folder_of_cases: Path, a_run: Path):
+    weights = (a_run / "bird-mini" / "model.safetensors").read_bytes()
+    options = ("--steps", 4, "--batch", 2, "--test-fraction", 0.1, "--resume")
+    result = medgrit("pretrain", a_folder_of_cases, a_run, *options)
     assert result.exit_code == 0, result.output
-    assert "3 held-out pictures" in result.stdout  # one of eight cases of each data set
-    tallies = json.loads(numbers.read_text())
-    assert {"ct", "dermoscopy", "mr"} <= set(tallies)
-    assert tallies["ct"]["targets"] == 3
-    assert tallies["mr"]["targets"] == 3
-    assert all(0 <= tallies[name]["recall"] <= 1 for name in ("ct", "dermoscopy", "mr"))
+    assert (a_run / "bird-mini" / "model.safetensors").read_bytes() == weights
+
+
+@pytest.mark.shared
+def test_build_and_pretrain_hold_out_the_same_cases(shared, tmp_path):
+    source = shared / "data" / "sa_med2d_mini"
+    result = medgrit("build", source, tmp_path, "--no-sheet")
+    assert result.exit_code == 0, result.output
+    records = read_sa_med2d(source)
+    _, held_out = split_by_case(records, TEST_FRACTION, find_twins(records))
+    facts = (tmp_path / "test" / "facts.jsonl").read_text().splitlines()
+    built = {(fact["dataset"], fact["case"]) for fact in map(json.loads, facts)}
+    assert built == {(record.dataset, record.case) for record in held_out}
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        pytest.param(("train", "nowhere", "out"), ["nowhere", "missing"], id="train-no-folder"),
-        pytest.param(("validate", "nowhere"), ["nowhere", "missing"], id="validate-no-folder"),
         pytest.param(
-            ("train", "nowhere", "out", "--brain", "scan.nii.gz"),
+            ("pretrain", "nowhere", "out"), ["nowhere", "missing"], id="pretrain-no-folder"
+        ),
+        pytest.param(("build", "nowhere", "out"), ["nowhere"], id="build-no-folder"),
+        pytest.param(("train", "nowhere", "out"), ["nowhere"], id="train-no-folder"),
+        pytest.param(
+            ("predict", "--data", "nowhere", "--out", "out"), ["nowhere"], id="predict-no-folder"
+        ),
+        pytest.param(
+            ("evaluate", "--predictions", "nowhere"), ["nowhere"], id="evaluate-no-folder"
+        ),
+        pytest.param(
+            ("pretrain", "nowhere", "out", "--brain", "scan.nii.gz"),
             ["--brain", "--brain-labels", "go together"],
             id="brain-without-labels",
         ),
         pytest.param(
-            *(("train", "nowhere", "out", "--brain", "a", "--brain-labels", "b"), ["go together"]),
+            *(
+                ("pretrain", "nowhere", "out", "--brain", "a", "--brain-labels", "b"),
+                ["go together"],
+            ),
             id="brain-without-classes",
         ),
         pytest.param(
-            ("train", "x", "out", "--brain", "a", "--brain-labels", "b", "--brain-classes", "c"),
+            ("pretrain", "x", "out", "--brain", "a", "--brain-labels", "b", "--brain-classes", "c"),
             ["c: is not a JSON object"],
             id="classes-missing",
         ),
         pytest.param(
-            *(("validate", "nowhere", "--json", "no/such/folder.json"), ["no such folder"]),
+            ("evaluate", "--predictions", "x", "--json", "no/such/folder.json"),
+            ["no such folder"],
             id="json-nowhere",
         ),
     ],
@@ -81,10 +128,6 @@ def test_what_the_user_can_mend_is_one_line_and_exit_code_2(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_model_that_is_none_is_refused(a_folder_of_cases):
-    assert_one_line(medgrit("validate", a_folder_of_cases, "--model", "gpt"), "gpt", "neither")
-
-
 @pytest.mark.parametrize(
     ("options", "name"),
     [
@@ -95,7 +138,7 @@ def test_a_model_that_is_none_is_refused(a_folder_of_cases):
     ],
 )
 def test_numbers_out_of_range_are_refused(options, name):
-    result = medgrit("train", "nowhere", "out", *options)
+    result = medgrit("pretrain", "nowhere", "out", *options)
     assert result.exit_code == 2
     assert name in result.stderr
 
@@ -103,8 +146,11 @@ def test_numbers_out_of_range_are_refused(options, name):
 @pytest.mark.parametrize(
     ("command", "example"),
     [
-        pytest.param("train", "medgrit train SA-Med2D-20M/ runs/mini", id="train"),
-        pytest.param("validate", "medgrit validate SA-Med2D-20M/", id="validate"),
+        pytest.param("build", "medgrit build SA-Med2D-20M/", id="build"),
+        pytest.param("pretrain", "medgrit pretrain SA-Med2D-20M/ runs/mini", id="pretrain"),
+        pytest.param("train", "medgrit train med-grit/train", id="train"),
+        pytest.param("predict", "medgrit predict --data OUT/test", id="predict"),
+        pytest.param("evaluate", "medgrit evaluate --predictions", id="evaluate"),
     ],
 )
 def test_help_shows_an_example(command, example):

@@ -8,8 +8,14 @@ import pytest
 import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from bird_training.mini import IMAGE_SIZE, LABELS_FILE, mini_model, mini_processor, save_mini
-from bird_training.recipe import read_classes
+from bird_training.pretraining.mini import (
+    IMAGE_SIZE,
+    LABELS_FILE,
+    mini_model,
+    mini_processor,
+    save_mini,
+)
+from bird_training.pretraining.recipe import read_classes
 from bird_vlm.errors import BirdError
 from bird_vlm.grammar import REF_START, format_absent, format_present
 from bird_vlm.prompts import grounding_prompt

@@ -7,9 +7,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bird_training.dialogues import PlacedObject, Turn, describing_turn, grounding_turn, naming_turn
 from bird_training.packing import IGNORED, PackedSequence, collate_packed, pack_turns
-from bird_training.pictures import TurnTokens
+from bird_training.pretraining.pictures import TurnTokens
+from bird_training.writers.dialogues import (
+    PlacedObject,
+    Turn,
+    describing_turn,
+    grounding_turn,
+    naming_turn,
+)
 from bird_vlm.grammar import parse_grounding
 from small_world import TINY_SIZE
 

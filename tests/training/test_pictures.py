@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from bird_training.packing import IGNORED
-from bird_training.pictures import PictureDataset
+from bird_training.pretraining.pictures import PictureDataset
 from bird_training.records import ObjectRecord, PictureRecord
 from bird_training.regions import Vocabulary
 from bird_vlm.grammar import parse_grounding

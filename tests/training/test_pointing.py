@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from bird_training.pointing import Pointing, cover_of_cells
+from bird_training.pretraining.pointing import Pointing, cover_of_cells
 
 
 @pytest.mark.parametrize(

@@ -111,13 +111,19 @@ def test_objects_of_other_regions_are_elsewhere(a_body, dataset, absent):
         pytest.param(a_record(), ["left kidney", "liver", "right kidney"], id="nothing-shown"),
         pytest.param(
             a_record(dataset="OASIS", plane="axial"),
-            ["hippocampus", "left hippocampus"],
+            ["brain tumor", "hippocampus", "left hippocampus"],
             id="axial",
         ),
         pytest.param(
-            a_record("left hippocampus", dataset="OASIS", plane="axial"), [], id="side-shown"
+            a_record("left hippocampus", dataset="OASIS", plane="axial"),
+            ["brain tumor"],
+            id="side-shown",
         ),
-        pytest.param(a_record(dataset="OASIS", plane="sagittal"), ["hippocampus"], id="sagittal"),
+        pytest.param(
+            a_record(dataset="OASIS", plane="sagittal"),
+            ["brain tumor", "hippocampus"],
+            id="sagittal",
+        ),
         pytest.param(a_record(dataset="PH2"), [], id="nothing-ever-annotated"),
     ],
 )

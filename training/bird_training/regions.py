@@ -37,8 +37,10 @@ REGIONS = {
 _TRUNK = {"abdomen", "chest", "heart", "soft tissue"}
 # Mirror images of these are as plausible as the originals; on "brain" the words change sides.
 MIRRORED = {"brain", "bowel", "skin", "retina", "breast", "soft tissue"}
-# These have no up and down either.
-UPSIDE_DOWN = {"bowel", "skin"}
+# Datasets whose pictures have no up, down, left or right at all: any quarter turn is as true.
+WITHOUT_DIRECTION = {"EndoTect", "CVC-ClinicDB", "ISIC2018", "PH2", "LIDC-IDRI"}
+# What a dataset of healthy people certainly lacks, though nobody annotated it.
+_HEALTHY = {"OASIS": {"brain tumor", "edema", "enhancing tumor"}}
 
 
 def region_of(dataset: str) -> str:
@@ -63,12 +65,13 @@ class Vocabulary:
         return sorted(set().union(*self.by_dataset.values()))
 
     def near_misses(self, record: PictureRecord) -> list[str]:
-        """Objects that this dataset annotates and this picture lacks.
+        """Objects that this dataset annotates, or that healthy people lack, and not shown here.
 
         Where the picture does not tell left from right, as sagittal ones, no side is missing.
         """
         shown = {o.label for o in record.objects}
-        missing = self.by_dataset[record.dataset] - shown - {without_side(name) for name in shown}
+        missing = _HEALTHY.get(record.dataset, set()) & set(self.labels)
+        missing |= self.by_dataset[record.dataset] - shown - {without_side(name) for name in shown}
         missing = {name for name in missing if without_side(name) not in shown}
         if record.plane == "sagittal":
             missing = {name for name in missing if without_side(name) == name}

@@ -1,37 +1,67 @@
-"""Splits by case: no patient on both sides."""
+"""Splits by case: no patient, and no near-duplicate of a picture, on both sides."""
 
 from __future__ import annotations
 
 import hashlib
-import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from bird_training.records import PictureRecord
 
+Twins = Iterable[tuple[PictureRecord, PictureRecord]]
+_Case = tuple[str, str]  # dataset, case
+_SALT = "held out"
+
 
 def split_by_case(
-    records: Sequence[PictureRecord], test_fraction: float
+    records: Sequence[PictureRecord], test_fraction: float, twins: Twins = ()
 ) -> tuple[list[PictureRecord], list[PictureRecord]]:
-    """(train, test): of each dataset's cases, `test_fraction` (at least one) go to the test side.
+    """(train, test): of each dataset's cases, `test_fraction` go to the test side.
 
-    The choice hangs on the cases' names alone, so it is the same on every machine, and a case of
+    At least one case goes there, and at least one stays. Cases that `twins` join (see
+    `twins.find_twins`) stay together; pairs with a picture that is not among `records` do not
+    matter. The choice hangs on names alone, so it is the same on every machine, and a case of
     several modalities falls on one side.
     """
-    cases: dict[str, set[str]] = {}
-    for record in records:
-        cases.setdefault(record.dataset, set()).add(record.case)
+    groups = _groups({(r.dataset, r.case) for r in records}, twins)
     held_out = {
-        (dataset, case)
-        for dataset, names in cases.items()
-        for case in sorted(names, key=lambda name: _rank(dataset, name))[
-            : math.ceil(test_fraction * len(names))
-        ]
+        case
+        for dataset in groups.values()
+        for group in sorted(dataset, key=_rank)[: _count(len(dataset), test_fraction)]
+        for case in group
     }
-    sides = ([], [])
+    sides: tuple[list[PictureRecord], list[PictureRecord]] = ([], [])
     for record in records:
         sides[(record.dataset, record.case) in held_out].append(record)
     return sides
 
 
-def _rank(dataset: str, case: str) -> str:
-    return hashlib.sha256(f"{dataset}/{case}".encode()).hexdigest()
+def _count(groups: int, fraction: float) -> int:
+    return min(max(1, round(fraction * groups)), groups - 1)
+
+
+def _groups(cases: set[_Case], twins: Twins) -> dict[str, list[list[_Case]]]:
+    """By dataset, the cases that must stay together."""
+    ordered = sorted(cases)
+    number = {case: i for i, case in enumerate(ordered)}
+    pairs = [((a.dataset, a.case), (b.dataset, b.case)) for a, b in twins]
+    edges = [(number[a], number[b]) for a, b in pairs if a in number and b in number]
+    rows, columns = zip(*edges, strict=True) if edges else ((), ())
+    shape = (len(ordered), len(ordered))
+    _, component = connected_components(
+        coo_array(([1] * len(edges), (list(rows), list(columns))), shape=shape), directed=False
+    )
+    together: dict[int, list[_Case]] = {}
+    for case, label in zip(ordered, component, strict=True):
+        together.setdefault(int(label), []).append(case)
+    by_dataset: dict[str, list[list[_Case]]] = {}
+    for group in together.values():
+        by_dataset.setdefault(group[0][0], []).append(group)
+    return by_dataset
+
+
+def _rank(group: list[_Case]) -> str:
+    dataset, case = group[0]
+    return hashlib.sha256(f"{_SALT}/{dataset}/{case}".encode()).hexdigest()

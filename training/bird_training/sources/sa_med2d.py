@@ -8,16 +8,25 @@ masks/<same stem>--<class id, 4 digits>_<instance, 3 digits>.png
 
 from __future__ import annotations
 
-import json
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from bird_training.records import ObjectRecord, PictureRecord
+from bird_training.sources.reading import Skipped, inside, stream_object
 from bird_vlm.errors import BirdError
 from bird_vlm.labels import natural_name
 
 INDEX_FILE = "SAMed2D_v1.json"
 CLASSES_FILE = "SAMed2D_v1_class_mapping_id.json"
 _UNION_PREFIX = "union_"  # classes that are unions of others
+# The axes are the array's. Only CT and PET are always stored with the third one along the body.
+_PLANES = {"x": "sagittal", "y": "coronal", "z": "axial"}
+_AXES_ARE_PLANES = ("ct", "pet")
+# Cases that are parts of one patient: nodules of LIDC-IDRI, scans of BraTS.
+_PART_OF_PATIENT = re.compile(r"(?<=^LIDC-IDRI-\d{4})-nodule-\d+$|(?<=_pat\d{4})_\d+$")
+
+Names = dict[str, dict[int, str]]
 
 
 def read_sa_med2d(folder: Path) -> list[PictureRecord]:
@@ -25,53 +34,56 @@ def read_sa_med2d(folder: Path) -> list[PictureRecord]:
 
     Raises BirdError where the index files are missing or name something that they do not define.
     """
-    index = _read_json(folder / INDEX_FILE)
+    records = []
+    for found in stream_sa_med2d(folder):
+        if isinstance(found, Skipped):
+            raise BirdError(f"{found.name}: {found.reason}")
+        records.append(found)
+    return records
+
+
+def stream_sa_med2d(folder: Path) -> Iterator[PictureRecord | Skipped]:
+    """The same one by one, for an index of millions; an entry that cannot be understood is Skipped.
+
+    Raises BirdError where an index file is missing or no JSON object.
+    """
     names = _read_names(folder / CLASSES_FILE)
-    return [_picture(folder, image, masks, names) for image, masks in index.items()]
+    for image, masks in stream_object(folder / INDEX_FILE):
+        try:
+            yield _picture(folder, image, masks, names)
+        except BirdError as error:
+            yield Skipped(image, str(error))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            yield Skipped(image, f"name or class is not as in SA-Med2D-20M ({error!r})")
 
 
-def _read_names(path: Path) -> dict[str, dict[int, str]]:
+def _read_names(path: Path) -> Names:
     """Class names by dataset and class id."""
     try:
         return {
-            dataset: {class_id: name for name, class_id in classes.items()}
-            for dataset, classes in _read_json(path).items()
+            dataset: {int(class_id): name for name, class_id in classes.items()}
+            for dataset, classes in stream_object(path)
         }
-    except AttributeError as error:
+    except (AttributeError, TypeError) as error:
         raise BirdError(f"{path}: is not a table of class ids by dataset ({error})") from error
 
 
-def _read_json(path: Path) -> dict:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise BirdError(f"{path}: missing; is this folder in the SA-Med2D-20M layout?") from error
-    except ValueError as error:
-        raise BirdError(f"{path}: is not valid JSON ({error})") from error
-    if not isinstance(content, dict):
-        raise BirdError(f"{path}: is not a JSON object but a {type(content).__name__}")
-    return content
-
-
-def _picture(
-    folder: Path, image: str, masks: list[str], names: dict[str, dict[int, str]]
-) -> PictureRecord:
+def _picture(folder: Path, image: str, masks: list[str], names: Names) -> PictureRecord:
     stem = Path(image).stem
-    try:
-        modality, dataset, case, _ = stem.split("--")
-        objects = tuple(_object(folder, mask, names[dataset]) for mask in sorted(masks))
-    except (ValueError, KeyError, TypeError) as error:
-        raise BirdError(f"{image}: name or class is not as in SA-Med2D-20M ({error!r})") from error
+    modality, dataset, case, position = stem.split("--")
+    modality = modality.split("_")[0]
+    objects = tuple(_object(folder, mask, names[dataset]) for mask in sorted(masks))
     return PictureRecord(
         id=stem,
-        image=folder / image,
-        modality=modality.split("_")[0],
+        image=inside(folder, image),
+        modality=modality,
         dataset=dataset,
-        case=case,
+        case=_PART_OF_PATIENT.sub("", case),
         objects=tuple(o for o in objects if not o.label.startswith(natural_name(_UNION_PREFIX))),
+        plane=_PLANES.get(position.split("_")[0], "") if modality in _AXES_ARE_PLANES else "",
     )
 
 
 def _object(folder: Path, mask: str, names: dict[int, str]) -> ObjectRecord:
     class_id = int(Path(mask).stem.rsplit("--", 1)[-1].split("_")[0])
-    return ObjectRecord(label=natural_name(names[class_id]), mask=folder / mask)
+    return ObjectRecord(label=natural_name(names[class_id]), mask=inside(folder, mask))

@@ -1,0 +1,1 @@
+"""From a source to Med-GRIT on disk: `medgrit build`."""

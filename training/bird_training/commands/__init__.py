@@ -1,0 +1,1 @@
+"""One `medgrit` command per file: arguments in, tables out."""

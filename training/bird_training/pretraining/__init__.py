@@ -1,0 +1,1 @@
+"""bird-mini from nothing: `medgrit pretrain`."""

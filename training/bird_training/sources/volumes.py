@@ -1,0 +1,106 @@
+"""Finds labelled 3D volumes in a folder; what they hold is read by `cutting.py`.
+
+volumes.json    [{"image": "ct_trunk.nii.gz", "labels": "ct_trunk_labels.nii.gz", "modality": "ct",
+                  "classes": {"1": "spleen", "2": "kidney_right"},
+                  "dataset": "TotalSegmentator", "case": "s0011"}, ...]
+
+`image` is a volume file (NIfTI, NRRD, MetaImage) or the folder of a DICOM series; `labels` a label
+map on the same grid, or a DICOM segmentation (which brings its own classes). `classes` may also
+name a JSON file. Without `dataset` the folder's name stands in, without `case` the image's.
+Volumes of one patient must have one case, or they may fall on both sides of a split.
+
+A folder without volumes.json that holds DICOM segmentations is read as those: each with the
+series that it refers to.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bird_training.sources.dicom_seg import find_segmentations
+from bird_training.sources.reading import Skipped, inside, stream_list, stream_object
+from bird_vlm.errors import BirdError
+from bird_vlm.labels import natural_name
+from bird_vlm.volumes import SUFFIXES
+
+INDEX_FILE = "volumes.json"
+_NO_WORD = re.compile(r"[^A-Za-z0-9_.]+")
+
+
+@dataclass(frozen=True)
+class VolumeEntry:
+    """One scan and its labels."""
+
+    image: Path  # volume file, or folder of a DICOM series
+    labels: Path
+    modality: str
+    dataset: str
+    case: str
+    stem: str  # names its slices; unique within the folder
+    classes: tuple[tuple[int, str], ...] = ()  # (value, natural name); () = a DICOM segmentation's
+
+
+def find_volumes(folder: Path) -> Iterator[VolumeEntry | Skipped]:
+    """All labelled volumes of a folder; what cannot be understood is Skipped.
+
+    Raises BirdError where volumes.json is no JSON list.
+    """
+    if (folder / INDEX_FILE).is_file():
+        for number, row in enumerate(stream_list(folder / INDEX_FILE), start=1):
+            yield _entry(folder, row, f"{INDEX_FILE}, volume {number}")
+        return
+    dataset = _word(folder.resolve().name)
+    for found in find_segmentations(folder):
+        if isinstance(found, Skipped):
+            yield found
+            continue
+        image, labels, modality, patient = found
+        yield VolumeEntry(image, labels, modality, dataset, patient, _name_of(labels, folder))
+
+
+def _entry(folder: Path, row: Any, origin: str) -> VolumeEntry | Skipped:
+    try:
+        image = inside(folder, row["image"])
+        stem = _name_of(image, folder)
+        modality = str(row["modality"]).lower()
+        return VolumeEntry(
+            image=image,
+            labels=inside(folder, row["labels"]),
+            modality=modality,
+            dataset=_word(str(row.get("dataset") or folder.resolve().name)),
+            case=str(row.get("case") or stem.removeprefix(f"{modality}_")),
+            stem=stem,
+            classes=_classes(folder, row.get("classes", {})),
+        )
+    except KeyError as error:
+        return Skipped(origin, f"lacks {error}; a volume needs image, labels, modality and classes")
+    except BirdError as error:
+        return Skipped(origin, str(error))
+    except (TypeError, ValueError, AttributeError) as error:
+        return Skipped(origin, f"is not as volumes.json should be ({error})")
+
+
+def _classes(folder: Path, told: dict[str, str] | str) -> tuple[tuple[int, str], ...]:
+    table = dict(stream_object(inside(folder, told))) if isinstance(told, str) else told
+    names = {int(value): natural_name(str(name)) for value, name in table.items()}
+    return tuple(sorted((value, name) for value, name in names.items() if value))
+
+
+def _name_of(path: Path, folder: Path) -> str:
+    """The path inside the folder, as a word."""
+    name = path.relative_to(folder).as_posix()
+    suffix = next((s for s in sorted(SUFFIXES, key=len, reverse=True) if name.endswith(s)), "")
+    return _word(name.removesuffix(suffix))
+
+
+def _word(name: str) -> str:
+    """A name that can be part of a picture's id, whose parts are joined by "--".
+
+    >>> _word("TCIA Soft-tissue (IBSI)")
+    'TCIA-Soft-tissue-IBSI'
+    """
+    return re.sub("-{2,}", "-", _NO_WORD.sub("-", name)).strip("-") or "unnamed"

@@ -1,0 +1,1 @@
+"""MONAI transforms from files to training pictures, one kind of source per file."""

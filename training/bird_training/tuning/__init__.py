@@ -1,0 +1,1 @@
+"""Fine-tuning a model on conversations: `medgrit train`."""

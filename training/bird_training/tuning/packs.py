@@ -1,0 +1,167 @@
+"""The training set of packs: which conversations share a row, and their pictures as pixels.
+
+A pack is a row of at most so many tokens. Conversations about the same pictures may share those
+(`share`): the words that they begin with are read once, and each continues from there. Which
+conversations meet in a row hangs on the seed alone, so every process and every resumed run has the
+same packs. Knows nothing about models or optimisers.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from bird_training.packing import (
+    IGNORED,
+    PackedSequence,
+    collate_packed,
+    join_sequences,
+    pack_blocks,
+)
+from bird_training.tuning.chat_tokens import TokenTable
+from bird_vlm.processing_bird import BirdProcessor
+from bird_vlm.slices import slice_stack
+from bird_vlm.volumes import read_volume
+from bird_vlm.windows import slice_picture
+
+_OPEN = 32  # rows that wait for something that fits
+
+Group = tuple[int, ...]  # conversations of one sequence; several share their pictures
+Pack = tuple[Group, ...]  # sequences of one row
+
+
+class PackDataset(Dataset):
+    """Rows of packed conversations; `collate` makes a batch of model inputs.
+
+    The length is a multiple of `batch`: rows without any loss fill it up, so that every step of
+    every number of processes sees the same conversations exactly once per epoch.
+    """
+
+    def __init__(
+        self,
+        table: TokenTable,
+        processor: BirdProcessor,
+        *,
+        tokens: int,
+        batch: int,
+        share: bool,
+        seed: int,
+    ) -> None:
+        self.table = table
+        self.image_processor = processor.image_processor
+        self.pad_id = processor.tokenizer.pad_token_id
+        groups = groups_of(table, tokens, share)
+        lengths = [group_length(table, group) for group in groups]
+        self.packs = fill_packs(groups, lengths, tokens, seed)
+        self.filled = sum(lengths) / (len(self.packs) * tokens)  # share of the rows that is used
+        self.pictures = sum(len(pictures_of(table, group)) for group in groups)  # to look at
+        self.fillers = -len(self.packs) % batch
+
+    def __len__(self) -> int:
+        return len(self.packs) + self.fillers
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        if index >= len(self.packs):
+            return self._filler()
+        pack = self.packs[index]
+        pictures = [row for group in pack for row in pictures_of(self.table, group)]
+        return {
+            "sequence": join_sequences([sequence_of(self.table, group) for group in pack]),
+            "pixel_values": self._pixels(pictures),
+        }
+
+    def collate(self, samples: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        """Samples -> arguments of `BirdForConditionalGeneration.forward`."""
+        sequences = [sample["sequence"] for sample in samples]
+        shared = any(s.turns != s.prefixes for s in sequences)
+        return {
+            **collate_packed(sequences, self.pad_id, mask=shared),
+            "pixel_values": torch.cat([sample["pixel_values"] for sample in samples]),
+        }
+
+    def _filler(self) -> dict[str, Any]:
+        """A short row without loss, with a picture so that every weight is used."""
+        first = self.packs[0][0][:1]
+        sequence = sequence_of(self.table, first)
+        silent = PackedSequence(**{**vars(sequence), "labels": [IGNORED] * len(sequence.labels)})
+        return {
+            "sequence": silent,
+            "pixel_values": self._pixels(pictures_of(self.table, first)),
+        }
+
+    def _pixels(self, rows: Sequence[int]) -> torch.Tensor:
+        """(pictures, channels, size, size), cut and windowed as at inference."""
+        pictures = []
+        for row in rows:
+            volume = read_volume(self.table.paths[row])
+            pictures.append(slice_picture(volume, slice_stack(volume.geometry(), "axial"), 0))
+        return torch.as_tensor(np.stack(self.image_processor(pictures)["pixel_values"]))
+
+
+def sequence_of(table: TokenTable, group: Group) -> PackedSequence:
+    """One sequence: what all conversations of the group begin with, then the rest of each."""
+    rows = [table.row(index) for index in group]
+    start, _ = _shared(table, group)
+    return pack_blocks(rows[0][0][:start], [(ids[start:], labels[start:]) for ids, labels in rows])
+
+
+def pictures_of(table: TokenTable, group: Group) -> list[int]:
+    """Rows of `table.paths` in the order in which `sequence_of` needs them."""
+    _, shown = _shared(table, group)
+    later = [row for index in group for row in table.pictures[index][shown:]]
+    return [*table.pictures[group[0]][:shown], *later]
+
+
+def group_length(table: TokenTable, group: Group) -> int:
+    """Tokens of `sequence_of`."""
+    start, _ = _shared(table, group)
+    return start + sum(table.length(index) - start for index in group)
+
+
+def _shared(table: TokenTable, group: Group) -> tuple[int, int]:
+    return table.shared_start(group) if len(group) > 1 else (0, 0)
+
+
+def groups_of(table: TokenTable, tokens: int, share: bool) -> list[Group]:
+    """Conversations that share a sequence of at most `tokens` tokens, in the order of the data."""
+    if not share:
+        return [(index,) for index in range(len(table))]
+    by_pictures: dict[tuple[int, ...], list[int]] = {}
+    for index, pictures in enumerate(table.pictures):
+        by_pictures.setdefault(pictures, []).append(index)
+    groups: list[Group] = []
+    for indices in by_pictures.values():
+        group: Group = ()
+        for index in indices:
+            if group and group_length(table, (*group, index)) > tokens:
+                groups.append(group)
+                group = ()
+            group = (*group, index)
+        groups.append(group)
+    return groups
+
+
+def fill_packs(
+    groups: Sequence[Group], lengths: Sequence[int], tokens: int, seed: int
+) -> list[Pack]:
+    """Rows of at most `tokens` tokens: each group, in random order, goes where least stays free."""
+    order = list(range(len(groups)))
+    random.Random(seed).shuffle(order)
+    packs: list[Pack] = []
+    opened: list[tuple[int, Pack]] = []  # tokens used, and by what
+    for number in order:
+        fitting = [row for row in opened if row[0] + lengths[number] <= tokens]
+        used, pack = max(fitting, key=lambda row: row[0]) if fitting else (0, ())
+        if fitting:
+            opened.remove((used, pack))
+        elif len(opened) == _OPEN:
+            fullest = max(opened, key=lambda row: row[0])
+            opened.remove(fullest)
+            packs.append(fullest[1])
+        opened.append((used + lengths[number], (*pack, groups[number])))
+    return [*packs, *(pack for _, pack in opened)]

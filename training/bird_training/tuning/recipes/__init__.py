@@ -1,0 +1,1 @@
+"""Recipes of `medgrit train`, one YAML file each, and `fsdp.yaml` for `accelerate launch`."""
