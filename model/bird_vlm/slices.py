@@ -75,10 +75,10 @@ class SliceStack:
         return float(np.linalg.norm(self.ijk_to_ras[:3, self.slice_axis]))
 
     def cut(self, array: np.ndarray, index: int) -> np.ndarray:
-        """Slice `index` of `array` (I, J, K, ...) as a picture (height, width, ...)."""
+        """Slice `index` of `array` (I, J, K, ...) as a picture (height, width, ...), a view of it."""
         if not 0 <= index < self.count:
             raise BadRequestError(f"slice: must lie in 0..{self.count - 1}, got {index}")
-        picture = np.take(array, index, axis=self.slice_axis)
+        picture = np.moveaxis(array, self.slice_axis, 0)[index]
         if self.x_axis < self.y_axis:
             picture = picture.swapaxes(0, 1)
         return picture[:: -1 if self.y_flip else 1, :: -1 if self.x_flip else 1]

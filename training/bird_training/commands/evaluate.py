@@ -1,6 +1,6 @@
 """`medgrit evaluate`: predictions in; numbers, tables and plots out.
 
-Parses arguments and shows numbers; the work is done by `evaluation/evaluate.py` and `evaluation/tables_files.py`.
+Parses arguments and shows numbers; the work is done in `evaluation/`.
 """
 
 from __future__ import annotations
