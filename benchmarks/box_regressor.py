@@ -4,7 +4,7 @@
 
 Picture (160 px) and class in, one box out; about 2.5 million parameters, no text. It is trained on
 the same split, with the same augmentation and the same balance of sources as bird-mini, and scored
-by the same rule as `medgrit validate`: a target counts as found if the box overlaps it with an IoU
+by the same rule as `medgrit evaluate`: a target counts as found if the box overlaps it with an IoU
 above 0.5, and the mean over modalities is unweighted.
 """
 

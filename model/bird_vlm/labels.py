@@ -9,6 +9,7 @@ import re
 from itertools import dropwhile
 
 _SIDES = ("left", "right")
+_MIRRORED = {"left": "right", "right": "left"}
 _ARTICLES = ("the", "a", "an")
 _SEPARATORS = re.compile(r"[_\s(),;:.?!]+")
 
@@ -33,6 +34,15 @@ def side_of(name: str) -> str:
     """ "left" or "right" where a natural name starts with it, "" otherwise."""
     first = name.split(" ", 1)[0]
     return first if first in _SIDES else ""
+
+
+def mirrored_name(name: str) -> str:
+    """What a mirror makes of a natural name.
+
+    >>> mirrored_name("left kidney"), mirrored_name("liver")
+    ('right kidney', 'liver')
+    """
+    return " ".join(_MIRRORED.get(word, word) for word in name.split())
 
 
 def without_side(name: str) -> str:

@@ -75,7 +75,7 @@ class SliceStack:
         return float(np.linalg.norm(self.ijk_to_ras[:3, self.slice_axis]))
 
     def cut(self, array: np.ndarray, index: int) -> np.ndarray:
-        """Slice `index` of `array` (I, J, K, ...) as a picture (height, width, ...), a view of it."""
+        """Slice `index` of `array` (I, J, K, ...) as a picture (height, width, ...); a view."""
         if not 0 <= index < self.count:
             raise BadRequestError(f"slice: must lie in 0..{self.count - 1}, got {index}")
         picture = np.moveaxis(array, self.slice_axis, 0)[index]

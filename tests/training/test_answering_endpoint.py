@@ -87,6 +87,15 @@ def test_a_refused_question_stops_the_run_which_then_goes_on(a_server, data, tmp
     assert (failed["response"], "too large" in failed["failed"]) == ("", True)
 
 
+def test_the_same_name_at_another_address_is_another_model(a_server, data, tmp_path):
+    a_server.script()
+    assert run(a_server, data, tmp_path / "p").exit_code == 0
+    with ScriptedLlm() as elsewhere:
+        result = run(elsewhere, data, tmp_path / "p")
+    assert result.exit_code == 2
+    assert "choose another folder" in " ".join(result.stderr.split())
+
+
 def test_earlier_turns_go_first(data):
     from dataclasses import replace
 

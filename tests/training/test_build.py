@@ -323,6 +323,33 @@ class TestInterruption:
             build_here(a_source, tmp_path, overwrite=True)
         assert mine.read_bytes() == b"mine"
 
+    @pytest.mark.parametrize("name", ["build.json", ".build/settings.json", ".build/debug.yaml"])
+    @pytest.mark.parametrize(
+        "content", ['{"settings": {"seed": 1}}', "[]", "{", '"\xff', "[" * 9**5]
+    )
+    @pytest.mark.parametrize("overwrite", [False, True])
+    def test_a_folder_of_something_else_is_refused_and_kept(
+        self, a_source, tmp_path, name, content, overwrite
+    ):
+        for path in (tmp_path / name, tmp_path / "train" / "mine.txt"):
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(content, encoding="latin-1")
+        before = built_bytes(tmp_path)
+        with pytest.raises(BirdError, match=f"{name.split('/')[0]}.*(another|new) folder"):
+            build_here(a_source, tmp_path, overwrite=overwrite)
+        assert built_bytes(tmp_path) == before
+        assert (tmp_path / name).read_text(encoding="latin-1") == content
+
+    def test_a_broken_report_is_named_and_overwritten_where_the_rest_is_ours(
+        self, a_source, tmp_path, small_shards
+    ):
+        with pytest.raises(KeyboardInterrupt):
+            build(BuildSettings(a_source), tmp_path, self.interrupted_at("pictures", 1))
+        (tmp_path / "build.json").write_text("{")
+        with pytest.raises(BirdError, match=r"build.json: is not as .* or --overwrite"):
+            build_here(a_source, tmp_path)
+        assert build_here(a_source, tmp_path, overwrite=True)["taken"] == len(PICTURES)
+
 
 class TestSampling:
     def test_a_limit_is_shared_evenly(self, a_source, tmp_path):
@@ -374,6 +401,11 @@ def truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
+def make_gigantic(path: Path) -> None:
+    """More pixels than Pillow opens."""
+    Image.new("1", (20_000, 9_000)).save(path)
+
+
 def shrink(path: Path) -> None:
     with Image.open(path) as picture:
         picture.resize((10, 10)).save(path)
@@ -387,6 +419,7 @@ class TestBadInput:
             pytest.param(f"images/{FIRST}.png", truncate, "cannot be read", id="half-an-image"),
             pytest.param(f"masks/{FIRST}--0000_000.png", Path.unlink, "cannot be", id="no-mask"),
             pytest.param(f"masks/{FIRST}--0000_000.png", truncate, "cannot be", id="half-a-mask"),
+            pytest.param(f"masks/{FIRST}--0000_000.png", make_gigantic, "cannot be", id="bomb"),
             pytest.param(f"masks/{FIRST}--0001_000.png", shrink, "10 x 10, its", id="small-mask"),
             pytest.param(
                 f"masks/{FIRST}--0000_000.png", lambda p: p.write_text("no"), "cannot", id="text"
@@ -435,6 +468,27 @@ class TestBadInput:
         write_source(a_source_to_spoil, patients(4))
         for name in (INDEX_FILE, CLASSES_FILE):
             os.utime(a_source_to_spoil / name, ns=(stamps[name], stamps[name]))
+        assert build_here(a_source_to_spoil, tmp_path / "out")["taken"] == 16
+
+    def test_pictures_of_unknown_modalities_take_no_places_of_the_limit(
+        self, a_source_to_spoil, tmp_path
+    ):
+        strange = {f"images/optical_00--Odd--p{k}--2d_0000.png": [] for k in range(4)}
+        classes = a_source_to_spoil / CLASSES_FILE
+        classes.write_text(json.dumps(json.loads(classes.read_text()) | {"Odd": {}}))
+        change_index(a_source_to_spoil, lambda index: index | strange)
+        report = build_here(a_source_to_spoil, tmp_path / "out", limit=9)
+        assert (report["found"], report["taken"], report["skipped"]) == (16, 9, 4)
+        assert {Path(name).name for name in strange} == set(skipped(tmp_path / "out"))
+
+    def test_an_index_of_many_digits_is_built(self, a_source_to_spoil, tmp_path):
+        many = f"ct_00--BTCV--p99--z_{10**22}"
+        for kind in ("images", "masks"):
+            for path in (a_source_to_spoil / kind).glob(f"{FIRST}*"):
+                path.rename(path.with_name(path.name.replace(FIRST, many)))
+        change_index(
+            a_source_to_spoil, lambda index: json.loads(json.dumps(index).replace(FIRST, many))
+        )
         assert build_here(a_source_to_spoil, tmp_path / "out")["taken"] == 16
 
     def test_a_missing_or_strange_folder_is_named(self, tmp_path):

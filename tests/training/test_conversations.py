@@ -66,6 +66,13 @@ def test_the_picture_leaves_the_question_and_labels_are_found(a_train_folder):
     assert [part["type"] for part in first.messages()[0]["content"]] == ["image", "text"]
 
 
+def test_only_what_an_answer_places_is_a_label(read):
+    absent = "<ref>heart</ref> is not in this image."
+    pairs = [[where("liver"), there("liver", 0)], [where("heart"), absent]]
+    (talk,) = read({"id": "ct_1", "image": "seen.png", "conversations": pairs})
+    assert talk.labels() == {"liver"}
+
+
 def test_a_picture_is_shown_once_however_often_it_is_written(read):
     shown = "Picture 1: <img>seen.png</img>\n"
     pairs = [[shown + "one?", "a"], [shown + "two?", "b"]]

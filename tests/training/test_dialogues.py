@@ -14,6 +14,7 @@ from bird_training.writers.dialogues import (
     analysis_turns,
     describing_turn,
     grounding_turn,
+    may_drop_side,
     naming_turn,
     place_in_words,
     write_turns,
@@ -182,3 +183,25 @@ def test_analysis_tells_modality_region_and_what_is_seen():
 )
 def test_what_is_seen_is_told_in_a_sentence(objects, answer):
     assert analysis_turns("ct", "abdomen", objects)[1].answer == answer
+
+
+@pytest.mark.parametrize(
+    ("present", "absent", "may"),
+    [
+        pytest.param({"left kidney", "right kidney"}, (), True, id="both-shown"),
+        pytest.param({"left kidney"}, ("right kidney",), True, id="other-side-absent"),
+        pytest.param({"left kidney"}, ("liver",), False, id="other-side-unknown"),
+    ],
+)
+def test_the_side_is_dropped_only_where_both_sides_are_known(present, absent, may):
+    """A data set that annotates the left atrium alone does not tell where the atria are."""
+    assert may_drop_side("left kidney", present, absent) is may
+    assert not may_drop_side("liver", present, absent)
+
+
+def test_an_atrium_without_its_other_side_is_never_asked_for_without_a_side():
+    objects = [PlacedObject("left atrium", (10, 20, 300, 400))]
+    for seed in range(30):
+        turns = write_turns("mr", "heart", objects, ["liver"], random.Random(seed), 12)
+        asked = {turn.answer for turn in turns if turn.task == "VG"}
+        assert not any("<ref>atrium</ref>" in answer for answer in asked)

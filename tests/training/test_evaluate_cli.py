@@ -73,6 +73,24 @@ def test_numbers_tables_and_plots_of_two_models(predictions, tmp_path):
     assert "OUT/test" in result.stdout
 
 
+def test_a_folder_that_is_not_whole_is_said_and_told(predictions, tmp_path):
+    lines = (predictions / "VG.jsonl").read_text().splitlines()[:5]
+    lines[0] = json.dumps(json.loads(lines[0]) | {"response": "", "failed": "HTTP 400"})
+    (predictions / "VG.jsonl").write_text("".join(f"{line}\n" for line in lines))
+    for task in ("RC", "MIA"):
+        (predictions / f"{task}.jsonl").unlink()
+    out = tmp_path / "n.json"
+    result = medgrit("evaluate", "--predictions", predictions, "--json", out, "--resamples", 0)
+    assert result.exit_code == 0, result.output
+    said = " ".join(result.stderr.split())
+    assert "VG: 4 of 8 questions are answered; 1 failed and score as wrong" in said
+    assert "RC: 0 of 4 questions are answered" in said
+    assert "ROC:" not in said
+    found = json.loads(out.read_text())["coverage"]
+    assert found["VG"] == {"asked": 8, "answered": 4, "failed": 1}
+    assert found["ROC"] == {"asked": 4, "answered": 4, "failed": 0}
+
+
 def test_without_java_the_command_says_what_is_missing(predictions, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr("bird_training.evaluation.java.find_spec", lambda name: None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,27 @@ def test_a_finished_run_is_resumed_without_another_step(a_folder_of_cases: Path,
     result = medgrit("pretrain", a_folder_of_cases, a_run, *options)
     assert result.exit_code == 0, result.output
     assert (a_run / "bird-mini" / "model.safetensors").read_bytes() == weights
+
+
+@pytest.mark.slow
+def test_a_used_folder_is_not_taken_for_another_run(a_folder_of_cases: Path, a_run: Path, tmp_path):
+    options = ("--steps", 4, "--test-fraction", 0.1)
+    weights = (a_run / "bird-mini" / "model.safetensors").read_bytes()
+    again = medgrit("pretrain", a_folder_of_cases, a_run, *options, "--batch", 2)
+    assert_one_line(again, "finished model")
+    other_batch = medgrit("pretrain", a_folder_of_cases, a_run, *options, "--batch", 3, "--resume")
+    assert_one_line(other_batch, "another batch")
+    assert (a_run / "bird-mini" / "model.safetensors").read_bytes() == weights
+
+    stopped = tmp_path / "stopped"
+    shutil.copytree(a_run, stopped)
+    shutil.rmtree(stopped / "bird-mini")
+    (stopped / "checkpoints" / "both" / "done.safetensors").unlink()
+    unfinished = medgrit("pretrain", a_folder_of_cases, stopped, *options, "--batch", 2)
+    assert_one_line(unfinished, "--resume")
+    goes_on = medgrit("pretrain", a_folder_of_cases, stopped, *options, "--batch", 2, "--resume")
+    assert goes_on.exit_code == 0, goes_on.output
+    assert (stopped / "bird-mini" / "model.safetensors").is_file()
 
 
 @pytest.mark.shared

@@ -95,7 +95,7 @@ def test_hard_absences_come_first(tmp_path, a_vocabulary):
     record = a_picture(tmp_path, ("liver", (10, 5, 60, 25)))
     absent = facts_of(record, a_vocabulary).absent
     assert set(absent[:3]) == {"left kidney", "right kidney", "spleen"}
-    assert set(absent[3:]) == {"brain tumor", "edema"}
+    assert absent[3:] == ("brain tumor",)  # an edema could be anywhere
 
 
 def test_only_what_was_looked_for_counts_as_absent(a_vocabulary):

@@ -146,6 +146,25 @@ def test_failed_answers_are_counted_and_marked(questions, tmp_path):
     assert (row["response"], row["failed"]) == ("", "HTTP 400")
 
 
+def test_failed_answers_are_asked_again_in_their_places(questions, whole, tmp_path):
+    class OftenFailing(Knowing):
+        def answer(self, batches):
+            for answers in super().answer(batches):
+                yield [Answer("", failed="HTTP 400") if n % 3 else a for n, a in enumerate(answers)]
+
+    assert predict(questions, OftenFailing(), tmp_path) == 24
+    again = Knowing()
+    seen: list[tuple[int, int]] = []
+    assert predict(questions, again, tmp_path, on_progress=lambda *done: seen.append(done)) == 0
+    assert (sum(map(len, again.asked)), seen[0], seen[-1]) == (24, (16, 40), (40, 40))
+    for name, text in files_of(tmp_path).items():
+        rows = [json.loads(line) for line in text.splitlines()]
+        before = [json.loads(line) for line in whole[name].splitlines()]
+        assert [row["question"] for row in rows] == [row["question"] for row in before]
+        assert all(row["response"].endswith(row["annotation"]) for row in rows)
+        assert not any("failed" in row for row in rows)
+
+
 COMMAND = """
 import sys, typer
 from bird_training.commands.predict import predict
@@ -240,6 +259,15 @@ def test_earlier_turns_change_the_answer_they_precede(an_answerer, questions):
     chat = an_answerer._engine._chat(later)
     assert chat.index("<imgpad>") < chat.index("(1,2)") < chat.index("Where is the")
     assert chat.count("<|im_start|>assistant") == 2
+
+
+@pytest.mark.parametrize(
+    ("folder", "name"), [("runs/small/model", "small"), ("weights/bird-mini", "bird-mini")]
+)
+def test_a_model_folder_of_a_run_is_named_after_the_run(folder, name):
+    from bird_training.evaluation.answering_engine import folder_name
+
+    assert folder_name(Path(folder)) == name
 
 
 def test_weights_trained_again_have_another_fingerprint(tmp_path):

@@ -64,6 +64,21 @@ def test_nothing_is_concluded_within_the_trunk_or_within_one_region(records):
             assert not (dataset in TRUNK and annotating & TRUNK)
 
 
+def test_words_that_fit_any_region_are_never_taken_for_absent_elsewhere():
+    records = [a_record("edema", dataset="BraTS2013"), a_record("soft tissue tumor", dataset="STS")]
+    assert Vocabulary(records).elsewhere("STS") == []
+
+
+def test_a_chest_may_show_the_breast_but_the_breast_shows_no_heart():
+    records = [
+        a_record("breast tumor", dataset="BUSI"),
+        a_record("left lung", dataset="COVID-CXR"),
+        a_record("left ventricle", dataset="ACDC"),
+    ]
+    assert Vocabulary(records).elsewhere("COVID-CXR") == []
+    assert Vocabulary(records).elsewhere("BUSI") == ["left lung", "left ventricle"]
+
+
 @pytest.fixture
 def a_body() -> Vocabulary:
     return Vocabulary(
@@ -85,8 +100,14 @@ def a_body() -> Vocabulary:
 @pytest.mark.parametrize(
     ("dataset", "absent"),
     [
+        pytest.param("BTCV", ["brain tumor", "hippocampus", "left hippocampus"], id="bowel-in-it"),
         pytest.param(
-            "BTCV", ["brain tumor", "hippocampus", "left hippocampus", "polyp"], id="trunk"
+            "EndoTect",
+            [
+                *("brain tumor", "hippocampus", "left hippocampus", "left kidney"),
+                *("left ventricle", "liver", "lung nodule", "right kidney", "soft tissue tumor"),
+            ],
+            id="inside-the-bowel",
         ),
         pytest.param(
             "OASIS",

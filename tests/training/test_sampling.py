@@ -24,6 +24,8 @@ COUNTS = st.dictionaries(
         ("mr_cmr--ACDC--p01--z_0568", ("mr_cmr--ACDC--p01--z", 568)),
         ("ct_00--vol--ct-trunk--axial_0012", ("ct_00--vol--ct-trunk--axial", 12)),
         ("ct_00--AMOS--amos_0006--slice_0090", ("ct_00--AMOS--amos_0006--slice", 90)),
+        ("ct--A--p--z_123456789", ("ct--A--p--z", 123456789)),
+        (f"ct--A--p--z_{10**22}", (f"ct--A--p--z_{10**22}", 0)),  # no number that SQLite holds
         ("fundus_photography--DRIVE--21--2d_0003", ("fundus_photography--DRIVE--21--2d_0003", 0)),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -221,6 +222,32 @@ class TestVolumes:
         [found] = find_volumes(describe(tmp_path, a_row("x", image="../../etc/passwd")))
         assert isinstance(found, Skipped)
         assert "no path inside" in found.reason
+
+    @pytest.mark.parametrize("modality", ["../../x", "/x", "optical", "", None])
+    def test_unknown_modalities_are_skipped(self, tmp_path, modality):
+        [found] = find_volumes(describe(tmp_path, a_row("x", modality=modality)))
+        assert isinstance(found, Skipped)
+        assert "is none of ct, mr" in found.reason
+
+    def test_slices_are_written_to_their_folder_whatever_an_entry_says(self, tmp_path):
+        folder, _ = a_labelled_scan(tmp_path / "source", "scan")
+        [entry] = find_volumes(describe(folder, a_row("scan")))
+        strange = replace(entry, modality="../../x", dataset="../y", stem="a/../../z")
+        records = cut(strange, tmp_path / "out")
+        assert records
+        images = tmp_path / "out" / "images"
+        assert {r.image for r in records} == set(images.iterdir())
+        assert {p.name for p in tmp_path.iterdir()} == {"source", "out"}
+
+    def test_of_volumes_with_one_name_the_first_is_taken(self, tmp_path):
+        again = a_row("a b") | {"image": "a-b.nii.gz"}
+        other = again | {"dataset": "Other"}
+        first, second, third = find_volumes(describe(tmp_path, a_row("a b"), again, other))
+        assert isinstance(first, VolumeEntry)
+        assert isinstance(second, Skipped)
+        assert second.name == "a-b"
+        assert "another volume has this name" in second.reason
+        assert (third.stem, third.dataset) == ("a-b", "Other")
 
     def test_instances_of_a_crowded_slice_stay_apart(self):
         values = np.zeros((120, 120), int)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,16 @@ def test_a_plan_starts_nothing(tmp_path, a_train_folder, a_model_folder):
     assert "memory of a device" in result.stdout
     assert "16 conversations about 4 pictures" in result.stderr
     assert not out.exists()
+
+
+@pytest.mark.parametrize("options", [("--plan",), ()], ids=["plan", "run"])
+def test_an_incomplete_model_folder_is_one_line(tmp_path, a_train_folder, a_model_folder, options):
+    part = tmp_path / "part"
+    part.mkdir()
+    shutil.copy(a_model_folder / "config.json", part)
+    result = medgrit_train(a_train_folder, tmp_path / "run", "--model", part, *SMALL, *options)
+    assert_one_line(result, f"model: {part} cannot be loaded")
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(

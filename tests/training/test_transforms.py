@@ -19,11 +19,11 @@ from bird_training.transforms.pictures import (
     RandWindowd,
     ToFloat,
     augmentation,
-    mirrored_name,
 )
 from bird_vlm.boxes import iou, mask_to_box_pixel
 from bird_vlm.errors import BirdError
 from bird_vlm.image_processing_bird import BirdImageProcessor
+from bird_vlm.labels import mirrored_name
 from bird_vlm.slices import slice_stack
 from bird_vlm.volumes import read_volume
 from bird_vlm.windows import slice_picture

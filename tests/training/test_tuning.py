@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import AutoModelForImageTextToText
 
+from bird_training.evaluation.predict import RUN_FILE
 from bird_training.tuning.checkpoints import checkpoints, is_whole, last_whole, step_of
 from bird_training.tuning.recipe import load_recipe
 from bird_training.tuning.runs import Run
@@ -109,7 +110,7 @@ def test_a_run_learns_and_its_folder_answers(an_unbroken_run, a_model_folder):
     assert curve[STEPS] < 0.8 * curve[1]
     engine = Engine.load(an_unbroken_run / "model", "cpu")
     assert engine.card.labels == {
-        "ct": ["heart", "left kidney", "liver", "spleen"],
+        "ct": ["left kidney", "liver", "spleen"],
         "mr": ["edema"],
     }
     before = load_file(a_model_folder / "model.safetensors")
@@ -121,7 +122,7 @@ def test_a_run_learns_and_its_folder_answers(an_unbroken_run, a_model_folder):
 
 def test_the_folder_of_a_run_tells_everything(an_unbroken_run, a_train_folder, a_model_folder):
     assert load_recipe(an_unbroken_run / "recipe.yaml") == load_recipe("mini", QUICK)
-    facts = json.loads((an_unbroken_run / "run.json").read_text())
+    facts = json.loads((an_unbroken_run / "training.json").read_text())
     assert facts["data"] == str(a_train_folder)
     assert facts["model"] == str(a_model_folder)
     events = EventAccumulator(str(an_unbroken_run / "tensorboard")).Reload()
@@ -175,6 +176,26 @@ def test_a_checkpoint_that_was_cut_off_is_not_used(tmp_path, run, an_unbroken_ru
     last.write_bytes(last.read_bytes()[:1000])
     run(out, resume=True)
     assert_same_weights(an_unbroken_run, out, within=1e-5)
+
+
+def test_sigterm_to_all_processes_lets_the_step_end(tmp_path, run, a_train_folder, a_model_folder):
+    """As a batch system sends it: the processes that read pictures get it too."""
+    out = tmp_path / "run"
+    arguments = command_line(a_train_folder, out, a_model_folder, workers=1, steps=400)
+    with subprocess.Popen(
+        [sys.executable, "-c", COMMAND, *arguments],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        wait_for(out / "checkpoints" / "checkpoint-3" / "complete.json", process)
+        os.killpg(process.pid, signal.SIGTERM)
+        _, said = process.communicate(timeout=120)
+    assert process.returncode == 143, said
+    assert "Traceback" not in said
+    assert "go on with --resume" in said
+    stopped = step_of(last_whole(out / "checkpoints"))
+    assert f"stopped after step {stopped};" in said
 
 
 @pytest.mark.slow
@@ -239,9 +260,11 @@ def test_adapters_go_on_after_a_stop(tmp_path, run):
     run(tmp_path / "unbroken", **changes)
     out = tmp_path / "run"
     run(out, **changes)
-    for name in ("model", "adapter", "finished.json"):
+    for name in ("model", "finished.json"):  # as a kill after the adapter leaves it
         (out / name).rename(tmp_path / name)
+    (out / "adapter" / "left.txt").write_text("of the killed run")
     run(out, resume=True, **changes)
+    assert not (out / "adapter" / "left.txt").exists()
     assert_same_weights(tmp_path / "unbroken", out, within=1e-5)
 
 
@@ -291,6 +314,14 @@ def test_a_folder_with_other_things_is_left_alone(tmp_path, run):
     with pytest.raises(BirdError, match="is not empty"):
         run(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_folder_of_predictions_is_left_alone(tmp_path, run):
+    for name in (RUN_FILE, "VG.jsonl"):
+        (tmp_path / name).write_text("{}")
+    with pytest.raises(BirdError, match="is not empty"):
+        run(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["VG.jsonl", RUN_FILE]
 
 
 def test_sequences_longer_than_the_model_takes_are_refused(tmp_path, run):

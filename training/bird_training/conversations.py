@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from bird_vlm.errors import BirdError
+from bird_vlm.grammar import BOX_START
 
 _MARKS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{}]', re.DOTALL)
 _PICTURE = re.compile(r"(?:Picture\s+\d+:\s*)?<img>(.*?)</img>\n?", re.DOTALL)
@@ -65,9 +66,9 @@ class Conversation:
         return said
 
     def labels(self) -> set[str]:
-        """Names that stand between <ref> marks."""
-        texts = (text for e in self.exchanges for text in (e.question, e.answer))
-        return {" ".join(name.split()) for text in texts for name in _NAMED.findall(text)}
+        """Names between <ref> marks in answers that place something: what the pictures show."""
+        placing = [e.answer for e in self.exchanges if BOX_START in e.answer]
+        return {" ".join(name.split()) for text in placing for name in _NAMED.findall(text)}
 
 
 def conversation_files(data: Path) -> list[Path]:

@@ -16,12 +16,12 @@ from bird_vlm.errors import BirdError
 def read_mask(item: ObjectRecord) -> np.ndarray:
     """Which pixels belong to the object, bool (height, width).
 
-    Raises BirdError, with the path, where the file is missing or no picture.
+    Raises BirdError, with the path, where the file is missing, no picture or far too large.
     """
     try:
         with Image.open(item.mask) as picture:
             values = np.asarray(picture.convert("L"))
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise BirdError(f"{item.mask}: cannot be read as a mask ({error})") from error
     return values > 0 if item.value is None else values == item.value
 

@@ -33,8 +33,14 @@ REGIONS = {
     "FH-PS-AOP": "pelvis",
     "BUSI": "breast",
 }
-# Regions that may run into each other on one picture: nothing is concluded between them.
+# What else may be on a picture of a region, annotated or not: nothing is concluded about that.
 _TRUNK = {"abdomen", "chest", "heart", "soft tissue"}
+_MAY_SHOW = {
+    **dict.fromkeys(_TRUNK, _TRUNK | {"breast", "pelvis", "bowel", "skin"}),
+    "breast": {"breast", "soft tissue", "skin"},
+    "pelvis": {"pelvis", "soft tissue", "skin"},
+}
+_ANYWHERE = {"edema", "enhancing tumor"}  # words that are not bound to the region they come from
 # Mirror images of these are as plausible as the originals; on "brain" the words change sides.
 MIRRORED = {"brain", "bowel", "skin", "retina", "breast", "soft tissue"}
 # Datasets whose pictures have no up, down, left or right at all: any quarter turn is as true.
@@ -82,11 +88,12 @@ class Vocabulary:
         if dataset not in REGIONS:
             return []
         here = region_of(dataset)
-        near = _TRUNK if here in _TRUNK else {here}
+        near = _MAY_SHOW.get(here, {here})
         possible = {
             without_side(label)
             for name, labels in self.by_dataset.items()
             if name not in REGIONS or region_of(name) in near
             for label in labels
         }
+        possible |= _ANYWHERE
         return [label for label in self.labels if without_side(label) not in possible]

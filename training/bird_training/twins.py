@@ -75,7 +75,7 @@ def _grey(record: PictureRecord) -> Image.Image:
         with Image.open(record.image) as picture:
             picture.draft("L", (8 * _SIDE, 8 * _SIDE))  # JPEG: decodes a small version, much faster
             return picture.convert("L")
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise BirdError(f"{record.image}: cannot be read as a picture ({error})") from error
 
 

@@ -19,11 +19,11 @@ from bird_training.facts import PictureFacts, PlacedObject
 from bird_training.masks import read_mask
 from bird_training.records import ObjectRecord, PictureRecord
 from bird_training.regions import REGIONS, Vocabulary
+from bird_training.sources.modalities import check_modality
 from bird_vlm.boxes import BoxNorm, mask_to_box_pixel, pixel_to_norm
 from bird_vlm.errors import BirdError
 from bird_vlm.labels import without_side
 
-MODALITIES = ("ct", "mr", "x", "pet", "endoscopy", "dermoscopy", "fundus", "ultrasound")
 MIN_PIXELS = 12
 MIN_EDGE_NORM = 5
 MAX_NEAR_MISSES = 8  # absent objects that this data set annotates
@@ -61,8 +61,7 @@ def picture_facts(
     Raises BirdError, with the path, for a picture or mask that is missing, broken or of another
     size than the other, and for an unknown modality.
     """
-    if record.modality not in MODALITIES:
-        raise BirdError(f"modality: {record.modality!r} is none of {', '.join(MODALITIES)}")
+    check_modality(record.modality)
     width, height = _size(record)
     placed = [
         PlacedObject(_said(item.label, record.plane), box_norm)

@@ -19,6 +19,7 @@ from bird_training.building.metadata import med_grit_id
 from bird_training.building.sampling import draw, rarest, share_out, spread, stack_of, thin
 from bird_training.records import ObjectRecord, PictureRecord
 from bird_training.regions import Vocabulary
+from bird_training.sources.modalities import check_modality
 from bird_training.sources.reading import Skipped
 from bird_vlm.errors import BirdError
 
@@ -130,6 +131,11 @@ def _fill(rows: sqlite3.Connection, found: Iterable[Found]) -> dict[str, Counter
             _skip(rows, item)
             continue
         record, annotated = item
+        try:
+            check_modality(record.modality)
+        except BirdError as error:
+            _skip(rows, Skipped(record.image.name, str(error)))
+            continue
         labels = sorted({o.label for o in record.objects})
         insert = "INSERT OR IGNORE INTO pictures VALUES (?, ?, ?, ?, ?, ?, ?)"
         if not rows.execute(insert, _row(record, annotated, labels)).rowcount:

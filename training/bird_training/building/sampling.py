@@ -16,13 +16,13 @@ import re
 from collections.abc import Mapping, Sequence
 
 NOTHING = ""  # the object of a picture with nothing on it
-_SLICE = re.compile(r"(?P<stack>.+--(?:[xyz]|slice|axial|coronal|sagittal))_(?P<position>\d+)")
+_SLICE = re.compile(r"(?P<stack>.+--(?:[xyz]|slice|axial|coronal|sagittal))_(?P<position>\d{1,9})")
 
 
 def stack_of(picture_id: str) -> tuple[str, int]:
     """The stack of slices a picture belongs to, and its position there.
 
-    A picture that is no slice is a stack of its own.
+    A picture that is no slice, or whose position has more than nine digits, is a stack of its own.
 
     >>> stack_of("mr_cmr--ACDC--p01--z_0568")
     ('mr_cmr--ACDC--p01--z', 568)

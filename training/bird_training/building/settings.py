@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ SHEET_FILE = "sheet.png"
 IMAGES = "images"
 WORK = ".build"
 _SETTINGS_FILE = "settings.json"
+_OWN_KEYS = frozenset({"source", "layout", "index", "writer", "test_fraction", "seed"})
+_REPORT_KEYS = frozenset({"settings", "found", "taken", "skipped", "sides"})
 _WRITTEN = (*SIDES, IMAGES, SKIPPED_FILE, REFUSED_FILE, REPORT_FILE, SHEET_FILE, WORK)
 
 
@@ -44,9 +47,16 @@ class BuildSettings:
 
 
 def clear(out: Path) -> None:
-    """Removes what a build left in `out`, finished or not, and nothing else."""
-    if not (out / REPORT_FILE).exists() and not (out / WORK).exists():
+    """Removes what a build left in `out`, finished or not, and nothing else.
+
+    Raises BirdError, with nothing removed, where none of our files there tells of a build.
+    """
+    report, begun = out / REPORT_FILE, out / WORK / _SETTINGS_FILE
+    if not report.exists() and not begun.exists():
         return
+    if not _is_of_a_build(out):
+        path = report if report.exists() else begun
+        raise BirdError(f"{path}: is not of a build, so nothing was removed; give another folder")
     for name in _WRITTEN:
         path = out / name
         if path.is_dir() and not path.is_symlink():
@@ -93,21 +103,29 @@ def _stamp(path: Path) -> tuple[int, int]:
 
 
 def finished(out: Path, told: dict[str, Any]) -> dict[str, Any] | None:
-    """The report of a finished build with these settings."""
+    """The report of a finished build with these settings.
+
+    Raises BirdError where it has others, or cannot be understood.
+    """
     path = out / REPORT_FILE
     if not path.is_file():
         return None
-    report = json.loads(path.read_text(encoding="utf-8"))
+    report = _checked(_read_report, out, path)
     _refuse_other(out, report["settings"], told)
     return report
 
 
 def begin(out: Path, told: dict[str, Any]) -> None:
-    """The folder for what is in progress, new or of the same build."""
+    """The folder for what is in progress, new or of the same build.
+
+    Raises BirdError where it is of another build or none, or cannot be made.
+    """
     path = out / WORK / _SETTINGS_FILE
     if path.is_file():
-        _refuse_other(out, json.loads(path.read_text(encoding="utf-8")), told)
+        _refuse_other(out, _checked(_read_settings, out, path), told)
         return
+    if _holds_others(out / WORK):
+        raise BirdError(f"{out / WORK}: is from elsewhere; choose a new folder")
     if taken := [name for name in (*SIDES, IMAGES) if (out / name).exists()]:
         raise BirdError(f"{out}: has {taken[0]} from elsewhere; choose a new folder")
     try:
@@ -115,6 +133,55 @@ def begin(out: Path, told: dict[str, Any]) -> None:
     except OSError as error:
         raise BirdError(f"{out}: cannot be made or written to ({error})") from error
     write_json(path, told)
+
+
+def _is_of_a_build(out: Path) -> bool:
+    """Whether one of our files in `out` is one that a build wrote."""
+    for read in (_read_report, _read_settings):
+        try:
+            read(out)
+        except (OSError, ValueError, RecursionError):
+            continue
+        return True
+    return False
+
+
+def _checked(read: Callable[[Path], dict[str, Any]], out: Path, path: Path) -> dict[str, Any]:
+    """What `read` reads from `path`; raises BirdError where that is not as a build leaves it."""
+    try:
+        return read(out)
+    except (OSError, ValueError, RecursionError) as error:
+        remedy = "another folder, or --overwrite" if _is_of_a_build(out) else "another folder"
+        raise BirdError(f"{path}: is not as a build leaves it ({error}); give {remedy}") from error
+
+
+def _read_report(out: Path) -> dict[str, Any]:
+    report = _read(out / REPORT_FILE, _REPORT_KEYS)
+    _check_keys(report["settings"], _OWN_KEYS)
+    return report
+
+
+def _read_settings(out: Path) -> dict[str, Any]:
+    return _read(out / WORK / _SETTINGS_FILE, _OWN_KEYS)
+
+
+def _read(path: Path, keys: frozenset[str]) -> dict[str, Any]:
+    """Raises OSError, ValueError or RecursionError where it is no JSON object with these keys."""
+    told = json.loads(path.read_text(encoding="utf-8"))
+    _check_keys(told, keys)
+    return told
+
+
+def _check_keys(told: Any, keys: frozenset[str]) -> None:
+    if not isinstance(told, dict):
+        raise ValueError("no JSON object")
+    if lacking := sorted(keys - told.keys()):
+        raise ValueError(f"lacks {', '.join(lacking)}")
+
+
+def _holds_others(work: Path) -> bool:
+    """Whether there is more than what is left of settings that were being written."""
+    return work.is_dir() and any(not p.name.endswith(".unfinished") for p in work.iterdir())
 
 
 def _refuse_other(out: Path, before: dict[str, Any], told: dict[str, Any]) -> None:

@@ -68,7 +68,7 @@ def evaluate(
         found = measures.evaluate_models(
             {name: of_model for name, (of_model, _) in read.items()}, settings, status.update
         )
-    reports = {name: found[name] | _test_set(test_set) for name, (_, test_set) in read.items()}
+    reports = {name: found[name] | _origin(*of_model) for name, of_model in read.items()}
     _show(reports, paper)
     if json:
         write_json(json, next(iter(reports.values())) if len(reports) == 1 else {"models": reports})
@@ -81,8 +81,8 @@ def evaluate(
 
 def _read(
     predictions: list[str], questions: Path | None
-) -> dict[str, tuple[dict[str, list[Prediction]], str]]:
-    """Predictions by task, and their test set's name, by model."""
+) -> dict[str, tuple[dict[str, list[Prediction]], dict]]:
+    """Predictions by task, and what is known of their run, by model."""
     from bird_training.evaluation.predict import read_run
     from bird_training.evaluation.predictions import read_predictions
     from bird_training.evaluation.qa_sets import read_answers
@@ -93,14 +93,20 @@ def _read(
         if name in read:
             raise BirdError(f"predictions: two are named {name!r}; tell them apart by NAME=FOLDER")
         if path.is_dir():
-            read[name] = read_predictions(path), str(read_run(path).get("test_set", ""))
+            read[name] = read_predictions(path), read_run(path)
         else:
-            read[name] = read_answers(path, questions), questions.stem if questions else ""
+            test_set = questions.stem if questions else ""
+            read[name] = read_answers(path, questions), {"test_set": test_set}
     return read
 
 
-def _test_set(name: str) -> dict[str, str]:
-    return {"test_set": name} if name else {}
+def _origin(predictions: dict[str, list[Prediction]], run: dict) -> dict:
+    """The test set's name, where it has one, and how much of it is answered."""
+    from bird_training.evaluation.coverage import coverage
+
+    name = str(run.get("test_set", ""))
+    named = {"test_set": name} if name else {}
+    return named | {"coverage": coverage(predictions, run.get("asked", {}))}
 
 
 def named_folder(given: str) -> tuple[str, Path]:
@@ -116,6 +122,7 @@ def named_folder(given: str) -> tuple[str, Path]:
 
 
 def _show(reports: dict[str, dict], paper: bool) -> None:
+    from bird_training.evaluation.coverage import gaps
     from bird_training.evaluation.tables import absence_by_modality, absence_table, table_1, table_3
 
     shown = [
@@ -133,6 +140,11 @@ def _show(reports: dict[str, dict], paper: bool) -> None:
     for table in shown:
         wide.print(table.rich())
     for reason in dict.fromkeys(
-        f"{what} left out: {why}" for r in reports.values() for what, why in r["left_out"].items()
+        [f"{n}: {gap}" for n, r in reports.items() for gap in gaps(r["coverage"])]
+        + [
+            f"{what} left out: {why}"
+            for r in reports.values()
+            for what, why in r["left_out"].items()
+        ]
     ):
         console.print(reason, style="yellow", markup=False, highlight=False, soft_wrap=True)

@@ -115,17 +115,15 @@ def _recipe(
 def _show_plan(
     data: Path, model: str, recipe: Any, images: Path | None, devices: str | None, shard: bool
 ) -> None:
-    from transformers import AutoProcessor
-
     from bird_training.tuning.data import load_data
     from bird_training.tuning.devices import parse_devices, this_machine
     from bird_training.tuning.plan import make_plan, plan_table
-    from bird_training.tuning.starting import read_config
+    from bird_training.tuning.starting import read_config, read_processor
     from bird_vlm.engine import model_folder
 
     count, device = parse_devices(devices) if devices else this_machine()
     folder = model_folder(model)
-    config, processor = read_config(folder), AutoProcessor.from_pretrained(folder)
+    config, processor = read_config(folder), read_processor(folder)
     material = load_data(data, images, processor, config, recipe)
     console.print(material.summary(), highlight=False)
     spread = "shards" if shard else "copies"

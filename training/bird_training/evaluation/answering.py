@@ -44,7 +44,8 @@ class EndpointAnswerer:
 
     def __init__(self, endpoint: Endpoint, keep_failed: bool = False) -> None:
         self._endpoint, self._keep_failed = endpoint, keep_failed
-        self.name = self.fingerprint = endpoint.settings.model
+        self.name = endpoint.settings.model
+        self.fingerprint = f"{self.name} at {endpoint.settings.base_url.rstrip('/')}"
         self.batch = endpoint.settings.concurrency
 
     def answer(self, batches: Iterable[Sequence[Question]]) -> Iterator[list[Answer]]:

@@ -93,7 +93,7 @@ class EngineAnswerer:
 
     def __init__(self, model: str, device: str | None = None, batch: int = 32) -> None:
         folder = model_folder(model)
-        self.name, self.fingerprint = folder.resolve().name, weights_fingerprint(folder)
+        self.name, self.fingerprint = folder_name(folder), weights_fingerprint(folder)
         self.batch = batch
         self._engine = QuestionEngine.load(model, device)
 
@@ -114,6 +114,16 @@ def read_picture(path: Path) -> np.ndarray:
     """A picture as the product shows it to a model: (height, width[, 3]) uint8."""
     volume = read_volume(path)
     return slice_picture(volume, slice_stack(volume.geometry(), "axial"), 0)
+
+
+def folder_name(folder: Path) -> str:
+    """A model's name for people: its folder's, or the run's whose `model/` it is.
+
+    >>> folder_name(Path("runs/small/model")), folder_name(Path("weights/bird-mini"))
+    ('small', 'bird-mini')
+    """
+    folder = folder.resolve()
+    return folder.parent.name if folder.name == "model" else folder.name
 
 
 def weights_fingerprint(folder: Path) -> str:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -34,23 +35,31 @@ def predict(
 ) -> int:
     """Ask all questions that `out` does not answer yet; returns how many answers failed.
 
+    Those that failed before are asked again, last and in their places.
+
     Writes `out/{VG,ROC,RC,MIA}.jsonl`, a line per question, and `out/run.json`. Raises BirdError
     where `out` holds answers of another model or to other questions, or is written by another
     process.
     """
     batches = by_picture(questions, answerer.batch)
     with _alone(out):
-        _claim_folder(out, answerer, test_set, digest(questions))
+        _claim_folder(out, answerer, test_set, questions)
         ordered = [question for batch in batches for question in batch]
-        done = {task: _recover(out, task, ordered) for task in TASKS}
-        pending = list(_unfinished(batches, done))
-        answered, failed = len(ordered) - sum(len(batch) for batch, _ in pending), 0
+        rows = {task: _recover(out, task, ordered) for task in TASKS}
+        again = _failed_before(rows, ordered)
+        pending = list(_unfinished(batches, {task: len(found) for task, found in rows.items()}))
+        answered = len(ordered) - sum(len(batch) for batch, _ in pending) - len(again)
+        failed = 0
         on_progress(answered, len(ordered))
         replies = answerer.answer([batch for batch, _ in pending])
         for (batch, written), answers in zip(pending, replies, strict=True):
             _append(out, batch, answers, written)
             failed += sum(bool(answer.failed) for answer in answers)
             answered += len(batch)
+            on_progress(answered, len(ordered))
+        for answers in _ask_again(out, again, answerer):
+            failed += sum(bool(answer.failed) for answer in answers)
+            answered += len(answers)
             on_progress(answered, len(ordered))
     return failed
 
@@ -88,13 +97,16 @@ def _alone(out: Path) -> Iterator[None]:
         lock.release()
 
 
-def _claim_folder(out: Path, answerer: Answerer, test_set: str, asked: str) -> None:
+def _claim_folder(
+    out: Path, answerer: Answerer, test_set: str, questions: Sequence[Question]
+) -> None:
     """Writes who answers what, or checks that it is the same as before."""
     run = {
         "model": answerer.name,
         "fingerprint": answerer.fingerprint,
-        "questions": asked,
+        "questions": digest(questions),
         "test_set": test_set,
+        "asked": Counter(question.task for question in questions),
     }
     path = out / RUN_FILE
     if not path.is_file():
@@ -111,6 +123,8 @@ def _claim_folder(out: Path, answerer: Answerer, test_set: str, asked: str) -> N
                 f"out: {out} holds answers of {before.get('model')!r} with other {what}; "
                 "choose another folder, or remove it to start again"
             )
+    if "asked" not in before:
+        write_json(path, before | {"asked": run["asked"]})
 
 
 def read_run(folder: Path) -> dict:
@@ -124,18 +138,48 @@ def read_run(folder: Path) -> dict:
         raise BirdError(f"{path}: is not readable JSON ({error}); remove its folder") from error
 
 
-def _recover(out: Path, task: str, ordered: Sequence[Question]) -> int:
-    """How many questions of a task are answered; a half-written last line is dropped."""
+def _recover(out: Path, task: str, ordered: Sequence[Question]) -> list[dict]:
+    """The lines of a task that are there; a half-written last one is dropped."""
     path = out / f"{task}.jsonl"
     if not path.is_file():
-        return 0
+        return []
     _drop_half_line(path)
     expected = [question for question in ordered if question.task == task]
     rows = list(read_rows(path))
     for number, (row, place) in enumerate(rows):
         if number >= len(expected) or not _answers(row, expected[number]):
             raise BirdError(f"{place}: answers another question than the test set asks there")
-    return len(rows)
+    return [row for row, _ in rows]
+
+
+def _failed_before(
+    rows: Mapping[str, Sequence[dict]], ordered: Sequence[Question]
+) -> list[tuple[Question, int]]:
+    """Questions whose lines tell of a failure, and the numbers of these lines in their files."""
+    failed = []
+    for task, found in rows.items():
+        asked = (question for question in ordered if question.task == task)
+        numbered = enumerate(zip(found, asked, strict=False))  # the rest has no line yet
+        failed += [(question, number) for number, (row, question) in numbered if row.get("failed")]
+    return failed
+
+
+def _ask_again(
+    out: Path, again: Sequence[tuple[Question, int]], answerer: Answerer
+) -> Iterator[list[Answer]]:
+    """Puts new answers in the place of those that failed."""
+    places: dict[Question, list[int]] = {}  # a test set may ask the same twice
+    for question, number in again:
+        places.setdefault(question, []).append(number)
+    batches = by_picture((question for question, _ in again), answerer.batch)
+    for batch, answers in zip(batches, answerer.answer(batches), strict=True):
+        fresh: dict[str, dict[int, dict]] = {}
+        for question, answer in zip(batch, answers, strict=True):
+            row = prediction_line(question, answer)
+            fresh.setdefault(question.task, {})[places[question].pop(0)] = row
+        for task, rows in fresh.items():
+            _replace_rows(out / f"{task}.jsonl", rows)
+        yield answers
 
 
 def _answers(row: dict, question: Question) -> bool:
@@ -172,11 +216,11 @@ def _append(
             _append_rows(out / f"{task}.jsonl", rows)
 
 
-def _append_rows(path: Path, rows: Sequence[dict]) -> None:
+def _append_rows(path: Path, rows: Sequence[dict], mode: str = "ab") -> None:
     """On disk, not just on the way there, when this returns."""
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     try:
-        with path.open("ab") as file:
+        with path.open(mode) as file:
             file.write(text.encode(errors="replace"))
             file.flush()
             os.fsync(file.fileno())
@@ -184,3 +228,11 @@ def _append_rows(path: Path, rows: Sequence[dict]) -> None:
         raise BirdError(
             f"out: {path} cannot be written ({error}); make room, the same command goes on"
         ) from error
+
+
+def _replace_rows(path: Path, fresh: Mapping[int, dict]) -> None:
+    """New lines in the places of old ones; a crash leaves the old file or the new one."""
+    rows = [fresh.get(number, row) for number, (row, _) in enumerate(read_rows(path))]
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    _append_rows(unfinished, rows, mode="wb")
+    unfinished.replace(path)

@@ -5,7 +5,8 @@
      "score": 0.97}
 
 Optional keys: `score` (0..1, how sure the model is: of the object's presence in VG, of the name
-in ROC), `modality` and `case`. Knows nothing about models or measures.
+in ROC), `modality`, `case` and `failed` (why there is no answer).
+Knows nothing about models or measures.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ class Prediction:
     modality: str
     score: float | None = None  # 0..1
     case: str | None = None  # the patient, where the test set tells
+    failed: bool = False  # no answer came; the response is empty
 
 
 def read_predictions(folder: Path) -> dict[str, list[Prediction]]:
@@ -79,6 +81,7 @@ def to_prediction(row: Mapping[str, Any], place: str) -> Prediction:
         modality=modality_of(row),
         score=_score(row.get("score"), place),
         case=None if case is None else str(case),
+        failed=bool(row.get("failed")),
     )
 
 

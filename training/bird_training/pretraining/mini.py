@@ -106,7 +106,7 @@ def _look_around(resampler: BirdResampler) -> None:
 
     With random projections each token starts as the mean of the whole grid, and a small model
     spends most of its training on finding out that tokens have places. Positions whose products
-    fall off within two cells, behind projections that keep them, make the attention local.
+    fall off within a cell or two, behind projections that keep them, make the attention local.
     """
     count, width = resampler.pos_embed.shape
     heads = resampler.attn.num_heads
@@ -114,7 +114,7 @@ def _look_around(resampler: BirdResampler) -> None:
     angle = torch.arange(side).float().outer(rates)
     wave = torch.cat([angle.sin(), angle.cos()], dim=1)  # (side, width / heads / 2)
     place = torch.cat([wave.repeat(side, 1), wave.repeat_interleave(side, 0)], dim=1)
-    resampler.pos_embed.copy_(1.5 * place.repeat(1, heads))
+    resampler.pos_embed.copy_(2 * place.repeat(1, heads))
     resampler.attn.in_proj_weight[: 2 * width] = torch.eye(width).repeat(2, 1)
     resampler.ln_q.weight.fill_(0.3)
 

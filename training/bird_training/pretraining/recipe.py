@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 from safetensors.torch import save_file
@@ -18,7 +19,10 @@ from bird_training.records import PictureRecord
 from bird_training.regions import Vocabulary
 from bird_vlm.errors import BirdError
 from bird_vlm.modeling_bird import BirdVisionTransformer
+from bird_vlm.outputs import write_json
 from bird_vlm.processing_bird import BirdProcessor
+
+_DONE = "done.safetensors"
 
 
 @dataclass(frozen=True)
@@ -37,10 +41,10 @@ class Stage:
 # is. A step of the tower alone costs a third of a whole one, and the decoder learns nothing from a
 # tower that is blind.
 STAGES = (
-    Stage("see-small", 160, 0.18, 1.5e-3, turns=0),
-    Stage("see", IMAGE_SIZE, 0.22, 1e-3, turns=0),
-    Stage("speak", IMAGE_SIZE, 0.2, 1e-3, turns=6, blind=True),
-    Stage("both", IMAGE_SIZE, 0.4, 1e-3, turns=6),
+    Stage("see-small", 160, 0.12, 1.5e-3, turns=0),
+    Stage("see", IMAGE_SIZE, 0.2, 1e-3, turns=0),
+    Stage("speak", IMAGE_SIZE, 0.18, 1e-3, turns=5, blind=True),
+    Stage("both", IMAGE_SIZE, 0.5, 1e-3, turns=5),
 )
 
 
@@ -59,10 +63,10 @@ def train_mini(
     `start` is a checkpoint or model folder to begin with; its vision tower is taken to see already.
     `resume` goes on where the last training in `out` stopped.
     """
+    _claim(out, records, batch, resume)
     vocabulary = Vocabulary(records)
     processor = _processor_of(start) or mini_processor(records, vocabulary)
     bird = mini_model(processor.tokenizer)
-    grid = FINE * bird.config.vision_config.grid_size
     heads = SeeingHeads(bird.config.vision_config, len(vocabulary.labels))
     model = PretrainingModel(bird, heads)
     if start is not None:
@@ -71,29 +75,61 @@ def train_mini(
     whole = sum(stage.share for stage in stages)
     dataset = None
     for stage in stages:
-        share = stage.share / whole
-        done = out / "checkpoints" / stage.name / "done.safetensors"
-        if resume and done.is_file():
-            load_matching(model, read_tensors(done))
+        folder = out / "checkpoints" / stage.name
+        if (folder / _DONE).is_file():
+            load_matching(model, read_tensors(folder / _DONE))
             continue
         if dataset is None or dataset.size != stage.size:
+            grid = FINE * bird.config.vision_config.grid_size
             dataset = PictureDataset(records, vocabulary, processor, grid=grid, size=stage.size)
-        dataset.turns = stage.turns
-        tower = bird.model.vision_tower.requires_grad_(not stage.blind)
-        with _pictures_of(tower, stage.size):
-            train(
-                model if stage.turns else SeeingModel(tower, heads),
-                dataset,
-                done.parent,
-                steps=max(1, round(share * steps)),
-                minutes=share * minutes if minutes is not None else None,
-                batch=batch,
-                learning_rate=stage.learning_rate,
-                resume=resume,
-            )
-        save_file(model.state_dict(), done)
+        share = stage.share / whole
+        limits = {
+            "steps": max(1, round(share * steps)),
+            "minutes": share * minutes if minutes is not None else None,
+            "batch": batch,
+        }
+        _run_stage(stage, model, dataset, folder, limits)
     save_mini(bird, processor, vocabulary, out / "bird-mini")
     return out / "bird-mini"
+
+
+def _run_stage(
+    stage: Stage, model: PretrainingModel, dataset: PictureDataset, folder: Path, limits: dict
+) -> None:
+    """Train one stage, from its last checkpoint where there is one, and keep what it made."""
+    tower = model.bird.model.vision_tower.requires_grad_(not stage.blind)
+    dataset.turns = stage.turns
+    with _pictures_of(tower, stage.size):
+        learner = model if stage.turns else SeeingModel(tower, model.heads)
+        train(learner, dataset, folder, learning_rate=stage.learning_rate, **limits)
+    unfinished = folder / f".{_DONE}"
+    save_file(model.state_dict(), unfinished)
+    unfinished.rename(folder / _DONE)
+
+
+def _claim(out: Path, records: Sequence[PictureRecord], batch: int, resume: bool) -> None:
+    """Take `out` for this run, or refuse a folder that holds another one."""
+    facts = {
+        "batch": batch,
+        "pictures": len(records),
+        "digest": sha256("\n".join(sorted(r.id for r in records)).encode()).hexdigest(),
+    }
+    path = out / "pretraining.json"
+    if (out / "bird-mini").exists() and not resume:
+        raise BirdError(f"out: {out} holds a finished model; name another folder")
+    if not path.is_file():
+        if (out / "checkpoints").exists():
+            raise BirdError(f"out: {out} holds checkpoints of another run; name another folder")
+        out.mkdir(parents=True, exist_ok=True)
+        write_json(path, facts)
+    elif not resume:
+        raise BirdError(
+            f"out: {out} holds an unfinished run; go on with --resume, or name another folder"
+        )
+    elif json.loads(path.read_text(encoding="utf-8")) != facts:
+        raise BirdError(
+            f"resume: the run in {out} has other pictures or another batch; give the same again"
+        )
 
 
 @contextmanager

@@ -160,14 +160,13 @@ def train(
     batch: int = 24,
     learning_rate: float = 1e-3,
     workers: int = 1,
-    resume: bool = False,
     save_every: int = 400,
 ) -> None:
     """Train a `SeeingModel` or `PretrainingModel` in place; checkpoints go to `out`.
 
     Stops after `steps` optimiser steps or, where given, after `minutes`, whichever is first; the
-    learning rate falls to its floor by then. `resume` goes on from the last checkpoint in `out`,
-    where there is one.
+    learning rate falls to its floor by then. Goes on from the last checkpoint in `out`, where there
+    is one.
     """
     arguments = TrainingArguments(
         output_dir=str(out),
@@ -198,7 +197,7 @@ def train(
         data_collator=dataset.collate,
         callbacks=[TimeLimit(minutes)] if minutes is not None else [],
     )
-    trainer.train(resume_from_checkpoint=resume and any(out.glob("checkpoint-*")))
+    trainer.train(resume_from_checkpoint=any(out.glob("checkpoint-*")))
 
 
 def load_matching(model: nn.Module, state: dict[str, torch.Tensor]) -> None:

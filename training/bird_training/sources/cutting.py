@@ -19,7 +19,7 @@ from scipy import ndimage
 
 from bird_training.records import ObjectRecord, PictureRecord
 from bird_training.sources.dicom_seg import Layer, is_segmentation, read_segmentation
-from bird_training.sources.volumes import VolumeEntry
+from bird_training.sources.volumes import VolumeEntry, word
 from bird_vlm.contract import Plane
 from bird_vlm.errors import BirdError
 from bird_vlm.labels import without_side
@@ -60,7 +60,8 @@ def cut_volume(
             picture = slice_picture(volume, stack, index, window)
             if (picture > 0).mean() < _MIN_VISIBLE:
                 continue
-            stem = f"{entry.modality}_00--{entry.dataset}--{entry.stem}--{plane}_{index:04d}"
+            parts = (f"{entry.modality}_00", entry.dataset, entry.stem, f"{plane}_{index:04d}")
+            stem = "--".join(map(word, parts))
             Image.fromarray(picture).save(images / f"{stem}.png")
             objects = tuple(_write_maps(labels / stem, stack, index, layers))
             records.append(

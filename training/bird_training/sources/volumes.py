@@ -22,12 +22,14 @@ from pathlib import Path
 from typing import Any
 
 from bird_training.sources.dicom_seg import find_segmentations
+from bird_training.sources.modalities import check_modality
 from bird_training.sources.reading import Skipped, inside, stream_list, stream_object
 from bird_vlm.errors import BirdError
 from bird_vlm.labels import natural_name
 from bird_vlm.volumes import SUFFIXES
 
 INDEX_FILE = "volumes.json"
+_TAKEN = "{labels}: another volume has this name, too; rename one, or give it another dataset"
 _NO_WORD = re.compile(r"[^A-Za-z0-9_.]+")
 
 
@@ -40,20 +42,33 @@ class VolumeEntry:
     modality: str
     dataset: str
     case: str
-    stem: str  # names its slices; unique within the folder
+    stem: str  # names its slices; unique within its modality and dataset
     classes: tuple[tuple[int, str], ...] = ()  # (value, natural name); () = a DICOM segmentation's
 
 
 def find_volumes(folder: Path) -> Iterator[VolumeEntry | Skipped]:
     """All labelled volumes of a folder; what cannot be understood is Skipped.
 
-    Raises BirdError where volumes.json is no JSON list.
+    So is a volume whose slices would be called as those of one before it. Raises BirdError where
+    volumes.json is no JSON list.
     """
+    names: set[tuple[str, str, str]] = set()
+    for found in _all_volumes(folder):
+        if isinstance(found, VolumeEntry):
+            name = (found.modality, found.dataset, found.stem)
+            if name in names:
+                yield Skipped(found.stem, _TAKEN.format(labels=found.labels.name))
+                continue
+            names.add(name)
+        yield found
+
+
+def _all_volumes(folder: Path) -> Iterator[VolumeEntry | Skipped]:
     if (folder / INDEX_FILE).is_file():
         for number, row in enumerate(stream_list(folder / INDEX_FILE), start=1):
             yield _entry(folder, row, f"{INDEX_FILE}, volume {number}")
         return
-    dataset = _word(folder.resolve().name)
+    dataset = word(folder.resolve().name)
     for found in find_segmentations(folder):
         if isinstance(found, Skipped):
             yield found
@@ -67,11 +82,12 @@ def _entry(folder: Path, row: Any, origin: str) -> VolumeEntry | Skipped:
         image = inside(folder, row["image"])
         stem = _name_of(image, folder)
         modality = str(row["modality"]).lower()
+        check_modality(modality)
         return VolumeEntry(
             image=image,
             labels=inside(folder, row["labels"]),
             modality=modality,
-            dataset=_word(str(row.get("dataset") or folder.resolve().name)),
+            dataset=word(str(row.get("dataset") or folder.resolve().name)),
             case=str(row.get("case") or stem.removeprefix(f"{modality}_")),
             stem=stem,
             classes=_classes(folder, row.get("classes", {})),
@@ -94,13 +110,13 @@ def _name_of(path: Path, folder: Path) -> str:
     """The path inside the folder, as a word."""
     name = path.relative_to(folder).as_posix()
     suffix = next((s for s in sorted(SUFFIXES, key=len, reverse=True) if name.endswith(s)), "")
-    return _word(name.removesuffix(suffix))
+    return word(name.removesuffix(suffix))
 
 
-def _word(name: str) -> str:
+def word(name: str) -> str:
     """A name that can be part of a picture's id, whose parts are joined by "--".
 
-    >>> _word("TCIA Soft-tissue (IBSI)")
+    >>> word("TCIA Soft-tissue (IBSI)")
     'TCIA-Soft-tissue-IBSI'
     """
     return re.sub("-{2,}", "-", _NO_WORD.sub("-", name)).strip("-") or "unnamed"

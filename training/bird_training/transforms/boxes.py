@@ -33,12 +33,12 @@ from monai.transforms import (
 from bird_training.transforms.pictures import (
     grey_value_changes,
     may_mirror,
-    mirrored_name,
     read_slice_picture,
     squeezed,
 )
 from bird_vlm.boxes import BoxNorm, norm_to_pixel, pixel_to_norm
 from bird_vlm.grammar import BOX_END, BOX_START, format_box, parse_grounding
+from bird_vlm.labels import mirrored_name
 
 _BOX = re.compile(f"{BOX_START}.*?{BOX_END}", re.DOTALL)
 _SIDE = re.compile(r"\b(left|right)(?=\b|-|ward|most|sided)", re.IGNORECASE)

@@ -31,11 +31,10 @@ from PIL import Image
 from bird_training.masks import read_mask
 from bird_training.records import PictureRecord
 from bird_training.regions import MIRRORED, WITHOUT_DIRECTION, region_of
+from bird_vlm.labels import mirrored_name
 from bird_vlm.slices import slice_stack
 from bird_vlm.volumes import read_volume
 from bird_vlm.windows import slice_picture
-
-_SIDES = {"left": "right", "right": "left"}
 
 
 def read_slice_picture(path: Path) -> np.ndarray:
@@ -148,14 +147,6 @@ def may_mirror(dataset: str, plane: str = "") -> bool:
     """
     known = region_of(dataset) in MIRRORED or dataset in WITHOUT_DIRECTION
     return known and plane != "sagittal"
-
-
-def mirrored_name(label: str) -> str:
-    """
-    >>> mirrored_name("left kidney"), mirrored_name("liver")
-    ('right kidney', 'liver')
-    """
-    return " ".join(_SIDES.get(word, word) for word in label.split())
 
 
 def augmentation(size: int) -> Compose:

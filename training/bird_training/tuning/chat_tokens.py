@@ -21,7 +21,6 @@ from bird_vlm.errors import BirdError
 from bird_vlm.processing_bird import BirdProcessor
 
 TooLong = Literal["cut", "skip", "stop"]
-TOO_LONG = ("cut", "skip", "stop")
 _AT_ONCE = 1000
 
 

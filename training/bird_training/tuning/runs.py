@@ -20,7 +20,7 @@ class Run:
         self.folder = folder
         self.checkpoints = folder / "checkpoints"
         self.recipe = folder / "recipe.yaml"
-        self.facts = folder / "run.json"
+        self.facts = folder / "training.json"
         self.model = folder / "model"
         self.adapter = folder / "adapter"
         self.finished = folder / "finished.json"

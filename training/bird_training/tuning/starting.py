@@ -49,10 +49,9 @@ def load_start(model: str | Path, dtype: torch.dtype) -> Start:
         network, report = AutoModelForImageTextToText.from_pretrained(
             folder, config=config, dtype=dtype, output_loading_info=True, local_files_only=True
         )
-        processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise CheckpointError(f"model: {folder} cannot be loaded: {reason}") from error
+        raise _unloadable(folder, error) from error
+    processor = read_processor(folder)
     lacking = [*report["missing_keys"], *report["mismatched_keys"]]
     if lacking:
         raise CheckpointError(f"model: {folder} lacks weights: {', '.join(map(str, lacking[:5]))}")
@@ -73,6 +72,19 @@ def read_config(folder: Path) -> BirdConfig:
             f"checkpoint into ours with `bird convert {folder} DST`"
         )
     return BirdConfig.from_pretrained(folder)
+
+
+def read_processor(folder: Path) -> BirdProcessor:
+    """The processor of a model folder. Raises CheckpointError where it lacks or is broken."""
+    try:
+        return AutoProcessor.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise _unloadable(folder, error) from error
+
+
+def _unloadable(folder: Path, error: Exception) -> CheckpointError:
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return CheckpointError(f"model: {folder} cannot be loaded: {reason}")
 
 
 def save_result(
@@ -136,4 +148,6 @@ def _write(folder: Path, save) -> None:
     unfinished = folder.with_name(f".{folder.name}.unfinished-{os.getpid()}")
     shutil.rmtree(unfinished, ignore_errors=True)
     save(unfinished)
+    if folder.exists():  # of a run that was killed before it was finished
+        shutil.rmtree(folder)
     unfinished.rename(folder)

@@ -4,7 +4,7 @@ transformers' Trainer does the loop, precision, processes and checkpoints; here 
 where a run is kept, and how it goes on after a kill. A run's folder:
 
     recipe.yaml     every setting      checkpoints/   to go on from
-    run.json        data and model     tensorboard/   curves
+    training.json   data and model     tensorboard/   curves
     model/          the result, once the run is finished (adapter/ too, with LoRA)
 
 Knows nothing about tasks, boxes or tokens.
@@ -34,6 +34,7 @@ from bird_training.tuning.runs import Run
 from bird_training.tuning.simulation import sizes_of
 from bird_training.tuning.starting import load_start, save_result
 from bird_training.tuning.watching import (
+    PatientTrainer,
     SealCheckpoints,
     ShowProgress,
     SkipLastCheckpoint,
@@ -97,7 +98,7 @@ def _trainer(
     dataset: PackDataset,
     signals: StopOnSignal,
 ) -> Trainer:
-    trainer = Trainer(
+    trainer = PatientTrainer(
         model=learner,
         args=arguments,
         train_dataset=dataset,

@@ -1,6 +1,6 @@
 """What happens around a training's steps: checkpoints are sealed, signals obeyed, progress told.
 
-Callbacks of transformers' Trainer. Knows nothing about models or data.
+transformers' Trainer and callbacks of it. Knows nothing about models or data.
 """
 
 from __future__ import annotations
@@ -10,13 +10,15 @@ import sys
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import torch
 from accelerate import PartialState
 from accelerate.utils import reduce
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-from transformers import TrainerCallback
+from torch.utils.data import DataLoader
+from transformers import Trainer, TrainerCallback
 
 from bird_training.tuning.checkpoints import seal
 from bird_vlm.console import console
@@ -71,6 +73,25 @@ class StopOnSignal(TrainerCallback):
         if PartialState().num_processes == 1:
             return self.asked
         return bool(reduce(torch.tensor(float(self.asked), device=device), "sum") > 0)
+
+
+class PatientTrainer(Trainer):
+    """A Trainer whose reading processes outlive a SIGTERM to all, as the step under way needs them.
+
+    They end when the training closes them, or with it.
+    """
+
+    def get_train_dataloader(self) -> DataLoader:
+        loader = super().get_train_dataloader()
+        inner = getattr(loader, "base_dataloader", loader)  # accelerate wraps what starts workers
+        inner.worker_init_fn = partial(_ignoring_sigterm, inner.worker_init_fn)
+        return loader
+
+
+def _ignoring_sigterm(begin: Callable[[int], None] | None, worker: int) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if begin is not None:
+        begin(worker)
 
 
 class ShowProgress(TrainerCallback):

@@ -7,7 +7,7 @@ tensors. Where there is no `rng`, questions are the product's own and answers th
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from bird_training.facts import PlacedObject, Turn
 from bird_training.writers.analysis import analysis_turns
@@ -25,7 +25,7 @@ from bird_training.writers.wording import (
     with_article,
 )
 from bird_vlm.grammar import REF_END, REF_START, format_absent, format_box, format_present
-from bird_vlm.labels import without_side
+from bird_vlm.labels import mirrored_name, without_side
 from bird_vlm.prompts import grounding_prompt, referring_prompt
 
 MAX_BOXES = 4  # of one object on one picture; the largest are kept
@@ -46,6 +46,12 @@ def grounding_turn(
     # people type no markers, the product writes them
     typed = label if rng and rng.random() < 0.5 else f"{REF_START}{label}{REF_END}"
     return Turn("VG", question.format(label=label, words=typed), answer)
+
+
+def may_drop_side(label: str, present: Collection[str], absent: Collection[str]) -> bool:
+    """Whether "left kidney" may be asked for as "kidney": only if the other side is known too."""
+    other = mirrored_name(label)
+    return other != label and (other in present or other in absent)
 
 
 def naming_turn(placed: PlacedObject, rng: random.Random | None = None) -> Turn:
@@ -83,7 +89,7 @@ def write_turns(
     `absent` names objects that are certainly not on the picture; no question is drawn twice.
     """
     present = {o.label for o in objects}
-    sideless = {without_side(o.label) for o in objects} - present
+    sideless = {without_side(label) for label in present if may_drop_side(label, present, absent)}
     grounding = [grounding_turn(label, objects, rng) for label in sorted(present)]
     rng.shuffle(grounding)
     grounding += [

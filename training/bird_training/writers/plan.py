@@ -12,7 +12,12 @@ from dataclasses import dataclass, replace
 
 from bird_training.facts import PictureFacts, PlacedObject, Turn
 from bird_training.writers.analysis import analyses
-from bird_training.writers.dialogues import describing_turn, grounding_turn, naming_turn
+from bird_training.writers.dialogues import (
+    describing_turn,
+    grounding_turn,
+    may_drop_side,
+    naming_turn,
+)
 from bird_training.writers.wording import AND_GROUNDING, AND_NAMING
 from bird_vlm.boxes import BoxNorm
 from bird_vlm.errors import BirdError
@@ -87,8 +92,9 @@ def plan_picture(facts: PictureFacts, rng: random.Random, absent_questions: int)
 
 def _present(facts: PictureFacts, rng: random.Random, label: str = "") -> Ask:
     label = label or rng.choice(sorted({o.label for o in facts.objects}))
-    if rng.random() < _SIDELESS_SHARE:
-        label = without_side(label) or label
+    present = {o.label for o in facts.objects}
+    if rng.random() < _SIDELESS_SHARE and may_drop_side(label, present, facts.absent):
+        label = without_side(label)
     return Ask("present", label, None, grounding_turn(label, facts.objects, rng))
 
 

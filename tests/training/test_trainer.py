@@ -87,7 +87,7 @@ def test_resuming_goes_on_from_the_last_checkpoint(tmp_path, a_bird, a_training_
     with torch.no_grad():  # resuming must bring the trained weights back
         for parameter in a_bird.parameters():
             parameter.zero_()
-    a_run(a_bird, a_training_set, tmp_path, steps=3, resume=True, learning_rate=1e-9)
+    a_run(a_bird, a_training_set, tmp_path, steps=3, learning_rate=1e-9)
     assert state_of(tmp_path)["global_step"] == 3
     for name, value in a_bird.state_dict().items():
         torch.testing.assert_close(value, first[name], atol=1e-3, rtol=0)
@@ -104,7 +104,7 @@ def test_a_resumed_training_has_only_the_rest_of_its_minutes(tmp_path, a_bird, a
     a_run(a_bird, a_training_set, tmp_path, steps=100_000, minutes=1 / 60)
     stopped = state_of(tmp_path)
     assert stopped["stateful_callbacks"]["TimeLimit"]["attributes"]["used_before"] >= 1 / 60
-    a_run(a_bird, a_training_set, tmp_path, steps=100_000, minutes=1 / 60, resume=True)
+    a_run(a_bird, a_training_set, tmp_path, steps=100_000, minutes=1 / 60)
     assert state_of(tmp_path)["global_step"] == stopped["global_step"] + 1
 
 
