@@ -61,12 +61,14 @@ class _State:
         self.lock = threading.Lock()
         self.behaviours: list[dict[str, Any]] = []
         self.log: list[dict[str, Any]] = []
+        self.round = 1  # counts scripts; questions of earlier ones no longer count as under way
         self.under_way = 0
 
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     state = _State()
+    inside = 0  # the round of the question that is being answered
 
     def log_message(self, *_: object) -> None:
         pass
@@ -77,7 +79,10 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         if self.path == "/script":
-            self.state.behaviours, self.state.log[:] = list(body), []
+            with self.state.lock:
+                self.state.behaviours, self.state.log[:] = list(body), []
+                self.state.round += 1
+                self.state.under_way = 0
             self._reply(200, "{}")
         elif self.path == "/v1/chat/completions":
             self._complete(body)
@@ -87,14 +92,20 @@ class _Handler(BaseHTTPRequestHandler):
     def _complete(self, body: dict[str, Any]) -> None:
         with self.state.lock:
             behaviour = self.state.behaviours.pop(0) if self.state.behaviours else {"do": "good"}
+            asked = self.state.round
             self.state.under_way += 1
             entry = {"time": time.monotonic(), "under_way": self.state.under_way, "body": body}
             self.state.log.append(entry | {"key": self.headers.get("Authorization", "")})
+        self.inside = asked
         try:
             self._behave(behaviour, body)
         finally:
-            with self.state.lock:
-                self.state.under_way -= 1
+            self._leave()
+
+    def _leave(self) -> None:
+        with self.state.lock:
+            self.state.under_way -= self.inside == self.state.round
+        self.inside = 0
 
     def _behave(self, behaviour: dict[str, Any], body: dict[str, Any]) -> None:
         kind = behaviour["do"]
@@ -116,6 +127,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._reply(200, json.dumps(_completion(said, behaviour.get("finish", "stop"))))
 
     def _reply(self, status: int, text: str, headers: dict[str, str] | None = None) -> None:
+        self._leave()  # before the answer: the next question may come with its first byte
         data = text.encode()
         try:
             self.send_response(status)

@@ -94,10 +94,10 @@ def test_every_picture_gets_its_questions(a_dataset):
 @pytest.mark.parametrize(
     ("index", "unknown"),
     [
-        pytest.param(0, {"lung nodule"}, id="the-trunk-is-one"),
+        pytest.param(0, {"lung nodule", "polyp", "skin lesion", "edema"}, id="the-trunk-is-one"),
         pytest.param(1, set(), id="brain"),
         pytest.param(2, set(), id="brain-with-nothing"),
-        pytest.param(3, set(), id="skin"),
+        pytest.param(3, {"edema"}, id="skin"),
     ],
 )
 def test_known_tells_what_a_picture_tells(a_dataset, index, unknown):
