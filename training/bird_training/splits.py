@@ -1,4 +1,4 @@
-"""Splits by case: no patient, and no near-duplicate of a picture, on both sides."""
+"""Splits by case: no patient on both sides, nor twins of a picture where they are told."""
 
 from __future__ import annotations
 

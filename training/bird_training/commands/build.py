@@ -157,8 +157,8 @@ def build_command(
     """Turn pictures with masks into Med-GRIT: questions and answers for VG, ROC, RC and MIA.
 
     OUT/train and OUT/test get one JSON list per task in the released format, with dialogues.json,
-    captions.json and facts.jsonl (boxes and names). No case, and no near-duplicate of a picture, is
-    on both sides. What cannot be used is listed in OUT/skipped.jsonl.
+    captions.json and facts.jsonl (boxes and names). No case is on both sides, and within a data set
+    no near-duplicate of a picture. What cannot be used is listed in OUT/skipped.jsonl.
 
     Ctrl-C loses nothing: the same command goes on.
     """

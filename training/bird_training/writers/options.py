@@ -1,29 +1,7 @@
 """What `medgrit build` has to offer about writers, and how to open one.
 
-For commands/build.py. Options, by the fields below:
-
-    --writer offline|llm             kind
-    --absent-questions N             absent_questions
-    --endpoint URL  --model NAME     endpoint, model (needed for llm; $OPENAI_BASE_URL is read too)
-    --key-variable NAME              key_variable: where the key is; the key itself is no option
-    --prompts DIR                    prompts
-    --cache DIR                      cache (default OUT/.answers): answers that were paid for
-    --tries N  --on-refusal offline|skip
-    --temperature T  --extra JSON    e.g. --extra '{"response_format": {"type": "json_object"}}'
-    --concurrency N  --requests-per-minute N  --tokens-per-minute N  --timeout S  --attempts N
-    --price-in P --price-out P       per million tokens, for the estimate
-    --dry-run                        print(preview(options, sample, pictures)); then leave
-
-Then, in one process (threads do the waiting; an endpoint does not cross a fork):
-
-    with open_writer(options, report=OUT / "not_by_llm.jsonl") as writer:
-        for facts, written in write_all(writer, all_facts, seed, options.threads):
-            ...  # in the order of all_facts; written is None where the picture is to be skipped
-    write_json(OUT / "writer.json", totals(writer))
-
-`write_all(OfflineWriter(), ...)` with one thread is the same loop for the offline writer, which may
-as well be used picture by picture in worker processes: `writer.write(facts, picture_rng(facts,
-seed))` hangs on nothing else.
+`open_writer` and `write_all` belong in one process: threads do the waiting, and an endpoint does
+not cross a fork. Knows nothing about files of a build.
 """
 
 from __future__ import annotations
