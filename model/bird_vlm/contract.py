@@ -79,7 +79,7 @@ class SliceBox:
     """One box on one slice."""
 
     slice: int  # index along the plane's own IJK axis
-    score: float  # 0..1: presence probability times confidence in the box's digits
+    score: float  # 0..1: presence probability times confidence in the box's numbers
     box_pixel: BoxPixel  # x0, y0, x1, y1; (0, 0) = outer corner of the top-left pixel
     corners_ras: Corners  # mm: top-left, top-right, bottom-right, bottom-left
 

@@ -25,12 +25,14 @@ from transformers import (
 from transformers.generation import GenerateDecoderOnlyOutput
 from transformers.utils.logging import disable_progress_bar
 
-from bird_vlm.boxes import BoxNorm
+from bird_vlm.boxes import NORM_MAX, BoxNorm
+from bird_vlm.confidence import geometric_mean, token_probabilities
 from bird_vlm.configuration_bird import BirdConfig
 from bird_vlm.contract import ReferringTask
 from bird_vlm.errors import BadRequestError, CheckpointError, GrammarError
 from bird_vlm.grammar import BOX_END, BOX_START, REF_START, format_absent, parse_grounding
 from bird_vlm.prompts import grounding_prompt, referring_prompt
+from bird_vlm.tokenization_bird import number_ids
 
 DEFAULT_MODEL = "bird-mini"
 WEIGHTS = Path(__file__).parent / "weights"
@@ -60,7 +62,7 @@ class PictureAnswer:
     presence: float  # 0..1
     text: str  # what the model wrote; "" where the object was taken as absent
     boxes_norm: tuple[BoxNorm, ...] = ()
-    scores: tuple[float, ...] = ()  # 0..1 per box: geometric mean over its digits' probabilities
+    scores: tuple[float, ...] = ()  # 0..1 per box: geometric mean over its tokens' probabilities
     unreadable: bool = False  # the text is not in the language of boxes
 
 
@@ -78,6 +80,7 @@ class Engine:
     def __init__(self, model: PreTrainedModel, processor: ProcessorMixin, card: ModelCard) -> None:
         self.model, self.processor, self.card = model.eval(), processor, card
         self.tokenizer = processor.tokenizer
+        self.number_ids = number_ids(self.tokenizer, NORM_MAX + 1)
 
     @classmethod
     def load(cls, model: str | Path = DEFAULT_MODEL, device: str | None = None) -> Engine:
@@ -137,7 +140,7 @@ class Engine:
         """Answer a free question about one picture; features (1, tokens, width)."""
         output = self._generate(features, [question])
         tokens, probabilities = self._answer_tokens(output)[0]
-        return TextAnswer(self._text(tokens).strip(), _geometric_mean(probabilities))
+        return TextAnswer(self._text(tokens).strip(), geometric_mean(probabilities))
 
     def _pixels(self, inputs: dict) -> torch.Tensor:
         pixels = torch.as_tensor(np.stack(inputs["pixel_values"]))
@@ -190,8 +193,8 @@ class Engine:
         """Per sequence the answer's tokens, without its end, and their probabilities."""
         steps = len(output.logits)
         tokens = output.sequences[:, -steps:]
-        logits = torch.stack(output.logits, dim=1).float()  # (batch, steps, vocabulary)
-        chosen = logits.log_softmax(-1).gather(-1, tokens[..., None])[..., 0].exp()
+        logits = torch.stack(output.logits, dim=1)  # (batch, steps, vocabulary)
+        chosen = token_probabilities(logits, tokens, self.number_ids)
         answers = []
         for row, probabilities in zip(tokens.tolist(), chosen.tolist(), strict=True):
             ends = [i for i, token in enumerate(row) if token in self._end_ids()]
@@ -233,7 +236,7 @@ class Engine:
             if token == start_id:
                 opened = position + 1
             elif token == end_id and opened is not None:
-                scores.append(_geometric_mean(probabilities[opened:position]))
+                scores.append(geometric_mean(probabilities[opened:position]))
                 opened = None
         return tuple(scores)
 
@@ -319,7 +322,3 @@ def _read_json(path: Path) -> dict:
     if not isinstance(value, dict):
         raise CheckpointError(f"{path}: must hold a JSON object, got a {type(value).__name__}")
     return value
-
-
-def _geometric_mean(probabilities: Sequence[float]) -> float:
-    return float(np.exp(np.mean(np.log(np.maximum(probabilities, 1e-9))))) if probabilities else 0.0

@@ -2,7 +2,7 @@
 
 Knows nothing about images, chats or boxes beyond the spelling of their tokens. In both
 vocabularies every digit is one token, `),(` is one token, and any text comes back as it went in
-(after NFC normalisation).
+(after NFC normalisation). The small one may know larger numbers as one token each.
 """
 
 import base64
@@ -24,6 +24,7 @@ MARKUP_TOKENS = ("<ref>", "</ref>", "<box>", "</box>", "<quad>", "</quad>")
 IMAGE_TOKENS = ("<img>", "</img>", "<imgpad>")
 EXTRA_TOKENS = tuple(f"<|extra_{index}|>" for index in range(205))
 CORNER_JOINT = "),("
+_DIGITS = 10
 TIKTOKEN_FILE = "qwen.tiktoken"
 
 # Contractions; words; single digits; runs of punctuation; line ends; white space.
@@ -65,12 +66,17 @@ def write_tiktoken(tokenizer: BirdTokenizer, path: str | Path) -> None:
     Path(path).write_text("".join(lines), encoding="ascii")
 
 
-def train_small_tokenizer(texts: Iterable[str], vocab_size: int) -> BirdTokenizer:
+def train_small_tokenizer(
+    texts: Iterable[str], vocab_size: int, numbers: int = _DIGITS
+) -> BirdTokenizer:
     """Train a byte-level BPE of the same dialect on `texts`.
 
     Args:
         texts: what the model reads and writes; any other text is spelled with smaller tokens.
         vocab_size: the most tokens it may have, control tokens included; at least 270.
+        numbers: so many whole numbers, from 0, are one token each; those above the ten digits come
+            on top of `vocab_size`. A small model hits a coordinate that is one choice among ordered
+            tokens better than one of three digits, where a wrong first digit spoils the rest.
     """
     fixed = len(CHAT_TOKENS) + len(MARKUP_TOKENS) + len(IMAGE_TOKENS) + 1
     alphabet = pre_tokenizers.ByteLevel.alphabet()
@@ -86,8 +92,16 @@ def train_small_tokenizer(texts: Iterable[str], vocab_size: int) -> BirdTokenize
             vocab_size=vocab_size - fixed, initial_alphabet=alphabet, show_progress=False
         ),
     )
-    backend.add_tokens([AddedToken(CORNER_JOINT, normalized=False)])
+    words = [CORNER_JOINT, *map(str, range(_DIGITS, numbers))]
+    backend.add_tokens([AddedToken(word, normalized=False) for word in words])
     return _finish(backend, CHAT_TOKENS)
+
+
+def number_ids(tokenizer: TokenizersBackend, numbers: int) -> list[int]:
+    """Token ids of 0, 1, ..., `numbers` - 1; empty where some of them take several tokens."""
+    vocabulary = tokenizer.get_vocab()
+    ids = [vocabulary.get(str(number)) for number in range(numbers)]
+    return [] if None in ids else ids
 
 
 def _read_ranks(path: Path) -> dict[bytes, int]:

@@ -33,6 +33,11 @@ def a_small_tokenizer() -> BirdTokenizer:
     return train_small_tokenizer(SENTENCES * 5, vocab_size=400)
 
 
+@pytest.fixture(scope="session")
+def a_tokenizer_of_numbers() -> BirdTokenizer:
+    return train_small_tokenizer(SENTENCES * 5, vocab_size=400, numbers=1001)
+
+
 @pytest.fixture
 def a_processor(a_small_tokenizer) -> BirdProcessor:
     image_processor = BirdImageProcessor(size={"height": 32, "width": 32})

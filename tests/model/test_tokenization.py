@@ -16,6 +16,7 @@ from bird_vlm.tokenization_bird import (
     IMAGE_TOKENS,
     MARKUP_TOKENS,
     BirdTokenizer,
+    number_ids,
     tokenizer_from_tiktoken,
     train_small_tokenizer,
     write_tiktoken,
@@ -89,25 +90,42 @@ def test_small_tokenizer_speaks_the_same_dialect(a_small_tokenizer):
     assert tokens[tokens.index("<box>") - 1] == "</ref>"
 
 
+def test_numbers_may_be_one_token_each(a_tokenizer_of_numbers):
+    tokens = a_tokenizer_of_numbers.tokenize(BOX)
+    coordinates = tokens[tokens.index("<box>") + 1 : tokens.index("</box>")]
+    assert coordinates == ["(", "12", ",", "340", "),(", "567", ",", "1000", ")"]
+    assert a_tokenizer_of_numbers.tokenize("2048") == ["204", "8"]
+
+
+def test_the_tokens_of_numbers_come_in_their_order(a_tokenizer_of_numbers, a_small_tokenizer):
+    ids = number_ids(a_tokenizer_of_numbers, 1001)
+    assert a_tokenizer_of_numbers.convert_ids_to_tokens(ids) == [str(n) for n in range(1001)]
+    digits = number_ids(a_small_tokenizer, 10)
+    assert a_small_tokenizer.convert_ids_to_tokens(digits) == list("0123456789")
+    assert number_ids(a_small_tokenizer, 11) == []
+
+
 def test_small_tokenizer_learns_its_texts(a_small_tokenizer):
     assert len(a_small_tokenizer) <= 400
     assert "Ġlocated" in a_small_tokenizer.tokenize(SENTENCES[0])
 
 
-def test_small_tokenizer_comes_back_from_disk(a_small_tokenizer, tmp_path):
-    a_small_tokenizer.save_pretrained(tmp_path)
+@pytest.mark.parametrize("made", ["a_small_tokenizer", "a_tokenizer_of_numbers"])
+def test_small_tokenizer_comes_back_from_disk(made, tmp_path, request):
+    tokenizer = request.getfixturevalue(made)
+    tokenizer.save_pretrained(tmp_path)
     loaded = AutoTokenizer.from_pretrained(tmp_path)
     assert type(loaded) is BirdTokenizer
-    assert loaded(BOX).input_ids == a_small_tokenizer(BOX).input_ids
+    assert loaded(BOX).input_ids == tokenizer(BOX).input_ids
     assert (loaded.eos_token, loaded.pad_token) == ("<|im_end|>", "<|endoftext|>")
     assert loaded.padding_side == "left"
 
 
 @settings(deadline=None)  # the first text of a loaded machine is slow
 @given(text=st.text(st.characters(exclude_categories=["Cs"])))
-def test_any_text_comes_back(a_small_tokenizer, text):
-    tokenizer = a_small_tokenizer
-    assert tokenizer.decode(tokenizer(text).input_ids) == unicodedata.normalize("NFC", text)
+def test_any_text_comes_back(a_small_tokenizer, a_tokenizer_of_numbers, text):
+    for tokenizer in (a_small_tokenizer, a_tokenizer_of_numbers):
+        assert tokenizer.decode(tokenizer(text).input_ids) == unicodedata.normalize("NFC", text)
 
 
 def test_markup_stays_when_control_tokens_are_dropped(a_small_tokenizer):

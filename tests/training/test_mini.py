@@ -16,9 +16,11 @@ from bird_training.pretraining.mini import (
     save_mini,
 )
 from bird_training.pretraining.recipe import read_classes
+from bird_vlm.boxes import NORM_MAX
 from bird_vlm.errors import BirdError
 from bird_vlm.grammar import REF_START, format_absent, format_present
 from bird_vlm.prompts import grounding_prompt
+from bird_vlm.tokenization_bird import number_ids
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +47,15 @@ def test_presence_is_told_by_the_first_token(a_mini_processor):
     assert tokenizer.decode([present]) == REF_START
     assert len(absent) == 1
     assert present not in absent
+
+
+def test_close_numbers_look_alike_from_the_start(a_mini_processor):
+    model = mini_model(a_mini_processor.tokenizer)
+    ids = number_ids(a_mini_processor.tokenizer, NORM_MAX + 1)
+    for table in (model.get_input_embeddings().weight, model.lm_head.weight):
+        rows = torch.nn.functional.normalize(table[ids].detach(), dim=-1)
+        assert (rows[:-5] * rows[5:]).sum(-1).min() > 0.9
+        assert (rows[:500] * rows[500:1000]).sum(-1).mean() < 0.6
 
 
 def test_the_same_records_give_the_same_tokenizer(many_records, a_vocabulary, a_mini_processor):

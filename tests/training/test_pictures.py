@@ -70,8 +70,8 @@ def test_a_batch_has_the_shapes_that_the_model_takes(a_dataset):
         "labels": (4, tokens),
         "position_ids": (4, tokens),
         "attention_mask": (4, 1, tokens, tokens),
-        "answer_boxes": (int(batch["before_digits"].sum()), 4),
-        "before_digits": (4, tokens),
+        "answer_boxes": (int(batch["before_boxes"].sum()), 4),
+        "before_boxes": (4, tokens),
         "answer_hulls": (int(batch["before_answers"].sum()), 4),
         "before_answers": (4, tokens),
         "cover": (4, classes, TINY_GRID, TINY_GRID),
@@ -247,7 +247,7 @@ def test_draws_are_fresh_and_hang_on_the_seed(a_dataset):
     assert not torch.equal(first[0], other[0])
 
 
-def test_the_boxes_of_the_answers_come_in_the_order_of_their_digits(a_dataset):
+def test_the_boxes_of_the_answers_come_in_the_order_of_their_numbers(a_dataset):
     torch.manual_seed(2)
     samples = [a_dataset[index] for index in (0, 1, 3)]
     batch = a_dataset.collate(samples)
@@ -258,7 +258,7 @@ def test_the_boxes_of_the_answers_come_in_the_order_of_their_digits(a_dataset):
         for box in answer.boxes_norm
     ]
     assert written == [tuple(box) for box in (1000 * batch["answer_boxes"]).round().int().tolist()]
-    assert set(batch["labels"][batch["before_digits"]].tolist()) == {
+    assert set(batch["labels"][batch["before_boxes"]].tolist()) == {
         a_dataset.writer.tokenizer.convert_tokens_to_ids("<box>")
     }
 

@@ -13,6 +13,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bird_training.pretraining.answers import AnswerLoss
 from bird_training.pretraining.dense import FINE, SeeingHeads, SeeingModel
 from bird_training.pretraining.mini import save_mini
 from bird_training.pretraining.pictures import PictureDataset
@@ -42,7 +43,8 @@ def state_of(out: Path) -> dict:
 
 
 def with_helpers(bird, dataset) -> PretrainingModel:
-    return PretrainingModel(bird, SeeingHeads(bird.config.vision_config, len(dataset.classes)))
+    heads = SeeingHeads(bird.config.vision_config, len(dataset.classes))
+    return PretrainingModel(bird, heads, AnswerLoss(dataset.writer.tokenizer))
 
 
 def a_run(bird, dataset, out: Path, **options) -> None:

@@ -17,6 +17,7 @@ from transformers.generation import GenerateDecoderOnlyOutput
 
 from bird_training.evaluation.answering import MAX_TOKENS, Answer
 from bird_training.evaluation.questions import Question
+from bird_vlm.confidence import geometric_mean
 from bird_vlm.engine import Engine, model_folder
 from bird_vlm.errors import BadRequestError
 from bird_vlm.grammar import REF_END, REF_START, format_absent
@@ -45,7 +46,7 @@ class QuestionEngine(Engine):
         for asked, (tokens, probabilities), present in zip(
             questions, self._answer_tokens(output), presence, strict=True
         ):
-            sure = {"VG": present, "ROC": _geometric_mean(probabilities)}.get(asked.task)
+            sure = {"VG": present, "ROC": geometric_mean(probabilities)}.get(asked.task)
             score = None if sure is None else round(sure, 6)
             answers.append(Answer(self._text(tokens).strip(), score))
         return answers
@@ -138,8 +139,3 @@ def weights_fingerprint(folder: Path) -> str:
                 file.seek(size * place // _SAMPLES)
                 sha.update(file.read(_SAMPLE_BYTES))
     return sha.hexdigest()[:16]
-
-
-def _geometric_mean(probabilities: Sequence[float]) -> float:
-    logs = np.log(np.maximum(probabilities, 1e-9)) if probabilities else [-np.inf]
-    return float(np.exp(np.mean(logs)))

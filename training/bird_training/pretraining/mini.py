@@ -23,19 +23,22 @@ from bird_vlm.configuration_bird import BirdConfig, BirdVisionConfig
 from bird_vlm.image_processing_bird import BirdImageProcessor
 from bird_vlm.modeling_bird import BirdForConditionalGeneration
 from bird_vlm.processing_bird import BirdProcessor
-from bird_vlm.tokenization_bird import BirdTokenizer, train_small_tokenizer
+from bird_vlm.tokenization_bird import BirdTokenizer, number_ids, train_small_tokenizer
 from bird_vlm.vision_bird import BirdResampler
 
 IMAGE_SIZE = 256
-VOCABULARY_SIZE = 768
+VOCABULARY_SIZE = 1024  # besides the numbers
 _WIDTH, _HEAD = 192, 64
 _QUERIES = 144
+_NUMBER_SCALES = (0.4, 0.1, 0.03)  # over how far numbers look alike, 1 = a side of the picture
 LABELS_FILE = "labels.json"
 
 
 def mini_processor(records: Sequence[PictureRecord], vocabulary: Vocabulary) -> BirdProcessor:
     """Processor of bird-mini; its tokenizer is trained on the questions that `records` lead to."""
-    tokenizer = train_small_tokenizer(_texts(records, vocabulary), VOCABULARY_SIZE)
+    tokenizer = train_small_tokenizer(
+        _texts(records, vocabulary), VOCABULARY_SIZE, numbers=NORM_MAX + 1
+    )
     image_processor = BirdImageProcessor(size={"height": IMAGE_SIZE, "width": IMAGE_SIZE})
     return BirdProcessor(image_processor, tokenizer, num_image_tokens=_QUERIES)
 
@@ -79,6 +82,8 @@ def mini_model(tokenizer: BirdTokenizer) -> BirdForConditionalGeneration:
     )
     model = BirdForConditionalGeneration(config)
     _look_around(model.model.vision_tower.attn_pool)
+    for table in (model.get_input_embeddings(), model.lm_head):
+        _order_numbers(table.weight, number_ids(tokenizer, NORM_MAX + 1))
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     return model
@@ -117,6 +122,22 @@ def _look_around(resampler: BirdResampler) -> None:
     resampler.pos_embed.copy_(2 * place.repeat(1, heads))
     resampler.attn.in_proj_weight[: 2 * width] = torch.eye(width).repeat(2, 1)
     resampler.ln_q.weight.fill_(0.3)
+
+
+@torch.no_grad()
+def _order_numbers(table: torch.Tensor, numbers: Sequence[int]) -> None:
+    """Let close numbers look alike from the first step on; `table` is (vocabulary, width).
+
+    With random rows a thousand coordinates are a thousand unrelated words.
+    """
+    places = torch.linspace(0, 1, len(numbers))[:, None]
+    scale = table[numbers].std()
+    rows = torch.zeros(len(numbers), table.shape[1])
+    for width in _NUMBER_SCALES:
+        centres = torch.arange(-1, 2, width)
+        nearness = torch.exp(-(((places - centres) / width) ** 2) / 2)
+        rows += nearness @ torch.randn(len(centres), table.shape[1])
+    table[numbers] = rows / rows.std() * scale
 
 
 def _texts(records: Sequence[PictureRecord], vocabulary: Vocabulary) -> Iterator[str]:

@@ -122,7 +122,7 @@ class PictureDataset(Dataset):
         return {
             **packed,
             "answer_boxes": torch.cat([s["answer_boxes"] for s in samples]),
-            "before_digits": packed["labels"] == self.writer.box_id,
+            "before_boxes": packed["labels"] == self.writer.box_id,
             "answer_hulls": torch.cat([s["answer_hulls"] for s in samples]),
             "before_answers": (packed["labels"] == self.writer.ref_id).roll(-1, dims=1),
         }

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from safetensors.torch import save_file
 
+from bird_training.pretraining.answers import AnswerLoss
 from bird_training.pretraining.dense import FINE, SeeingHeads, SeeingModel
 from bird_training.pretraining.mini import IMAGE_SIZE, mini_model, mini_processor, save_mini
 from bird_training.pretraining.pictures import PictureDataset
@@ -68,7 +69,7 @@ def train_mini(
     processor = _processor_of(start) or mini_processor(records, vocabulary)
     bird = mini_model(processor.tokenizer)
     heads = SeeingHeads(bird.config.vision_config, len(vocabulary.labels))
-    model = PretrainingModel(bird, heads)
+    model = PretrainingModel(bird, heads, AnswerLoss(processor.tokenizer))
     if start is not None:
         load_matching(model, read_tensors(start / "model.safetensors"))
     stages = STAGES if start is None else STAGES[-1:]

@@ -22,7 +22,7 @@ from torch.utils.data import WeightedRandomSampler
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import ExportableState
 
-from bird_training.packing import IGNORED
+from bird_training.pretraining.answers import AnswerLoss, answered, first_answered
 from bird_training.pretraining.dense import DenseTargets, SeeingHeads, box_distance
 from bird_training.pretraining.pictures import PictureDataset
 from bird_training.pretraining.pointing import Pointing
@@ -39,13 +39,16 @@ class PretrainingModel(nn.Module):
     """BiRD with helpers that make a small model learn fast; the loss is the sum of all.
 
     Dense heads on the vision grid and on the image tokens; a head that reads the box off the
-    decoder's state before its first digit; attention that is drawn towards the object
-    (`pointing.py`); and more weight on an answer's first token.
+    decoder's state before its first number, one layer before the last, so that the last can write
+    it; attention that is drawn towards the object (`pointing.py`); and more weight on an answer's
+    first token, which decides whether an object is there.
     """
 
-    def __init__(self, bird: BirdForConditionalGeneration, heads: SeeingHeads) -> None:
+    def __init__(
+        self, bird: BirdForConditionalGeneration, heads: SeeingHeads, answer_loss: AnswerLoss
+    ) -> None:
         super().__init__()
-        self.bird, self.heads = bird, heads
+        self.bird, self.heads, self.answer_loss = bird, heads, answer_loss
         self.box = nn.Linear(bird.config.text_config.hidden_size, 4)
         self.pointing = Pointing(bird)
 
@@ -56,9 +59,10 @@ class PretrainingModel(nn.Module):
         boxes: torch.Tensor,
         known: torch.Tensor,
         answer_boxes: torch.Tensor,
-        before_digits: torch.Tensor,
+        before_boxes: torch.Tensor,
         answer_hulls: torch.Tensor,
         before_answers: torch.Tensor,
+        labels: torch.Tensor,
         **text: torch.Tensor,
     ) -> dict[str, torch.Tensor]:
         """One step on a batch of `PictureDataset.collate`."""
@@ -66,29 +70,30 @@ class PretrainingModel(nn.Module):
         grid = tower.encode_grid(pixel_values.contiguous(memory_format=torch.channels_last))
         tokens = tower.pool_grid(grid)
         with self.pointing.listening():
-            answers = self.bird(image_embeds=tokens, output_hidden_states=True, **text)
+            said = self.bird.model(image_embeds=tokens, output_hidden_states=True, **text)
         with torch.autocast(grid.device.type, enabled=False):
-            state = answers.hidden_states[-1][before_digits].float()
+            state = said.hidden_states[-2][before_boxes].float()
             read = box_distance(self.box(state).sigmoid(), answer_boxes).sum()
             read = read / max(len(answer_boxes), 1)
-        pointed = self.pointing.loss(text["input_ids"], before_digits, answer_boxes)
+        pointed = self.pointing.loss(text["input_ids"], before_boxes, answer_boxes)
         pointed = pointed + self.pointing.loss(text["input_ids"], before_answers, answer_hulls)
-        parts = {
-            "answers": answers.loss,
-            "first": _first_token_loss(answers.logits, text["labels"]),
-            "box": read,
-            "pointing": pointed,
-        }
+        parts = self._written(said.last_hidden_state, text["input_ids"], labels)
+        parts |= {"box": read, "pointing": pointed}
         if grid.requires_grad:  # a frozen tower needs no teaching
             parts |= self.heads.losses(grid, tokens, DenseTargets(cover, boxes, known))
         return {"loss": sum(parts.values()), **{k: v.detach() for k, v in parts.items()}}
 
-
-def _first_token_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy of each answer's first token alone: it decides whether an object is there."""
-    asked = labels[:, :-1] == IGNORED
-    first = asked & (labels[:, 1:] != IGNORED)
-    return F.cross_entropy(logits[:, :-1][first].float(), labels[:, 1:][first])
+    def _written(
+        self, states: torch.Tensor, input_ids: torch.Tensor, labels: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """Losses of the answers and of their first tokens."""
+        told, first = answered(labels), first_answered(labels)
+        logits = self.bird.lm_head(states[:, :-1][told]).float()
+        wanted = labels[:, 1:][told]
+        return {
+            "answers": self.answer_loss(logits, wanted, input_ids[:, :-1][told]),
+            "first": F.cross_entropy(logits[first[told]], wanted[first[told]]),
+        }
 
 
 class BalancedTrainer(Trainer):
