@@ -1,51 +1,55 @@
 """The baseline to beat: a plain convolutional network that answers one class with one box.
 
-    python benchmarks/box_regressor.py SA-Med2D/ OUT --minutes 40 --json baseline.json
+    medgrit build SA-Med2D/ BUILT
+    python benchmarks/box_regressor.py SA-Med2D/ OUT --questions BUILT/test --minutes 40
+    medgrit evaluate --predictions OUT/predictions
 
 Picture (160 px) and class in, one box out; about 2.5 million parameters, no text. It is trained on
-the same split, with the same augmentation and the same balance of sources as bird-mini, and scored
-by the same rule as `medgrit evaluate`: a target counts as found if the box overlaps it with an IoU
-above 0.5, and the mean over modalities is unweighted.
+the same split, with the same augmentation and the same balance of sources as bird-mini, and answers
+the same questions, in the same files, to be scored by the same command. It cannot say that an
+object is absent.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import math
 import os
 import time
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from box_network import BoxRegressor
 from monai.data import CacheDataset
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, WeightedRandomSampler
 
-from bird_training.masks import record_boxes_norm
+from bird_training.evaluation.answering import Answer
+from bird_training.evaluation.predict import predict
+from bird_training.evaluation.questions import Question, read_test_set
 from bird_training.pretraining.dense import box_distance
 from bird_training.pretraining.trainer import cosine, source_weights
 from bird_training.records import PictureRecord
 from bird_training.sources.sa_med2d import read_sa_med2d
 from bird_training.splits import split_by_case
-from bird_training.transforms.pictures import LoadPicture, ToFloat, augmentation
+from bird_training.transforms.pictures import (
+    LoadPicture,
+    augmentation,
+    read_slice_picture,
+    squeezed,
+)
 from bird_training.twins import find_twins
-from bird_training.writers.dialogues import MAX_BOXES
-from bird_vlm.boxes import NORM_MAX, iou, mask_to_box_pixel
+from bird_vlm.boxes import NORM_MAX, BoxNorm, mask_to_box_pixel
 from bird_vlm.console import console, plain_errors, progress
 from bird_vlm.errors import BirdError
+from bird_vlm.grammar import format_present, parse_grounding
+from bird_vlm.labels import without_side
 
 SIZE = 160  # pixels a side
 BATCH = 32  # pictures
 LEARNING_RATE, WEIGHT_DECAY = 1.5e-3, 0.05
-MIN_IOU = 0.5
 MIN_KEPT = 0.25  # share of an object that must stay on the augmented picture
 QUERIES = 4  # objects of one picture asked for in one step
 SAVE_SECONDS = 60
@@ -185,85 +189,60 @@ def _endless(loader: DataLoader) -> Iterator[dict[str, torch.Tensor]]:
         yield from loader
 
 
-@torch.inference_mode()
-def predict(training: Training, record: PictureRecord, labels: Sequence[str]) -> list[tuple]:
-    """A box per label, all of which the training knows, in 0..1000 of the picture, not rounded."""
-    if not labels:
-        return []
-    picture = ToFloat()(LoadPicture(SIZE)(record))["image"].expand(3, -1, -1)[None]
-    classes = torch.tensor([training.labels.index(label) for label in labels])
-    asked = (picture, torch.zeros_like(classes), classes)
-    boxes = training.model(*(value.to(training.device) for value in asked))
-    return [tuple(box) for box in (boxes * NORM_MAX).tolist()]
+class BoxAnswerer:
+    """The network as one that answers grounding questions, for `bird_training`'s `predict`."""
+
+    name = "box-regressor"
+    batch = 32
+
+    def __init__(self, training: Training) -> None:
+        self.training = training
+        self.fingerprint = f"{training.steps} steps in {training.seconds:.1f} s"
+        training.model.eval()
+
+    def answer(self, batches: Iterable[Sequence[Question]]) -> Iterator[list[Answer]]:
+        for batch in batches:
+            yield [Answer(self._text(question)) for question in batch]
+
+    def _text(self, question: Question) -> str:
+        """A box for each class that the question's words mean: "kidney" is both of them."""
+        asked = parse_grounding(question.annotation).label
+        meant = [label for label in self.training.labels if asked in (label, without_side(label))]
+        boxes = self._boxes_norm(question.picture, meant) if meant else []
+        return format_present(asked, tuple(box for box in boxes if _is_box(box)))
+
+    @torch.inference_mode()
+    def _boxes_norm(self, picture: Path, labels: Sequence[str]) -> list[BoxNorm]:
+        training = self.training
+        image = squeezed(read_slice_picture(picture), SIZE).float().expand(3, -1, -1)[None] / 255
+        classes = torch.tensor([training.labels.index(label) for label in labels])
+        asked = (image, torch.zeros_like(classes), classes)
+        boxes = training.model(*(value.to(training.device) for value in asked))
+        return [tuple(box) for box in (boxes * NORM_MAX).round().int().clamp(0, NORM_MAX).tolist()]
 
 
-def measure(
-    training: Training, records: Sequence[PictureRecord]
-) -> dict[tuple[str, str], list[int]]:
-    """[found, targets] by modality and dataset; a class that training lacks is never found."""
-    training.model.eval()
-    tallies: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0])
-    with progress("held-out pictures") as show:
-        for done, record in enumerate(records, start=1):
-            targets = record_boxes_norm(record, MAX_BOXES)
-            asked = [label for label in targets if label in training.labels]
-            answers = dict(zip(asked, predict(training, record, asked), strict=True))
-            tally = tallies[record.modality, record.dataset]
-            for label, wanted in targets.items():
-                found = [label in answers and iou(answers[label], box) > MIN_IOU for box in wanted]
-                tally[0] += sum(found)
-                tally[1] += len(wanted)
-            show(done, len(records))
-    return dict(tallies)
+def _is_box(box_norm: BoxNorm) -> bool:
+    return box_norm[0] < box_norm[2] and box_norm[1] < box_norm[3]
 
 
-@dataclass(frozen=True)
-class Report:
-    """What the benchmark says; recall 0..1."""
-
-    recall: dict[str, float]  # by modality
-    mean: float  # over modalities, unweighted
-    hits_total: dict[str, list[int]]  # by modality
-    by_dataset: dict[str, list[int]]  # [hits, total] by "<modality> <dataset>"
-    seconds: float
-    steps: int
-    parameters: int
-    pictures: dict[str, int]  # train and test
-
-
-def report(
-    tallies: dict[tuple[str, str], list[int]], training: Training, pictures: dict[str, int]
-) -> Report:
-    counts: dict[str, list[int]] = defaultdict(lambda: [0, 0])
-    for (modality, _), (hits, total) in tallies.items():
-        counts[modality] = [counts[modality][0] + hits, counts[modality][1] + total]
-    recall = {name: hits / total for name, (hits, total) in counts.items() if total}
-    return Report(
-        recall=recall,
-        mean=sum(recall.values()) / len(recall) if recall else math.nan,
-        hits_total=dict(counts),
-        by_dataset={" ".join(key): tally for key, tally in sorted(tallies.items())},
-        seconds=round(training.seconds, 1),
-        steps=training.steps,
-        parameters=sum(p.numel() for p in training.model.parameters()),
-        pictures=pictures,
-    )
-
-
-def print_table(result: Report) -> None:
-    trained = f"{result.parameters / 1e6:.2f} M parameters, {result.seconds / 60:.1f} min"
-    table = Table("modality", "found", "recall", title=f"box regressor, {trained}")
-    for modality, (hits, total) in result.hits_total.items():
-        table.add_row(modality, f"{hits}/{total}", f"{hits / total:.3f}" if total else "-")
-    table.add_row("mean", "", f"{result.mean:.3f}", style="bold")
-    Console().print(table)
+def grounding_questions(folder: Path, trained_on: Sequence[PictureRecord]) -> list[Question]:
+    """Those of a built test set. Raises BirdError where a case of it is trained on."""
+    questions = [question for question in read_test_set(folder) if question.task == "VG"]
+    seen = {f"{record.dataset}/{record.case}" for record in trained_on}
+    if leaked := sorted({question.case for question in questions} & seen):
+        raise BirdError(
+            f"questions: {folder} asks about {leaked[0]}, which is trained on; build the test set "
+            "from the same folder, with the same --test-fraction"
+        )
+    return questions
 
 
 @plain_errors
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("source", type=Path, help="folder in the SA-Med2D-20M layout")
-    parser.add_argument("out", type=Path, help="for the checkpoint")
+    parser.add_argument("out", type=Path, help="for the checkpoint and OUT/predictions")
+    parser.add_argument("--questions", type=Path, required=True, help="test folder of a build")
     parser.add_argument("--minutes", type=float, default=40.0, help="of training in all")
     parser.add_argument("--test-fraction", type=float, default=0.15, help="of each source's cases")
     parser.add_argument("--workers", type=int, default=1, help="processes that draw pictures")
@@ -271,25 +250,34 @@ def main() -> None:
     parser.add_argument("--device", default=device, help=f"cpu or cuda ({device})")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--resume", action="store_true", help="go on from OUT's checkpoint")
-    parser.add_argument("--json", type=Path, help="write the numbers here")
     given = parser.parse_args()
+    answered = given.out / "predictions"
+    if answered.exists():
+        raise BirdError(f"out: {answered} holds answers of a finished run; remove it, or move it")
     torch.manual_seed(given.seed)
     given.out.mkdir(parents=True, exist_ok=True)
     records = read_sa_med2d(given.source)
     with progress("looking for near-duplicates") as show:
         twins = find_twins(records, on_picture=show)
-    train_side, test_side = split_by_case(records, given.test_fraction, twins)
+    train_side, _ = split_by_case(records, given.test_fraction, twins)
+    questions = grounding_questions(given.questions, train_side)
     train_side = [record for record in train_side if record.objects]
     labels = sorted({o.label for record in train_side for o in record.objects})
     training = Training.begin(labels, given.out / CHECKPOINT, given.device)
     if given.resume:
         training.load()
     train(training, BoxPictures(train_side, labels), given.minutes, given.workers)
-    tallies = measure(training, test_side)
-    result = report(tallies, training, {"train": len(train_side), "test": len(test_side)})
-    print_table(result)
-    if given.json:
-        given.json.write_text(json.dumps(asdict(result), indent=1) + "\n", encoding="utf-8")
+    answerer = BoxAnswerer(training)
+    with progress("questions") as show:
+        predict(questions, answerer, answered, on_progress=show)
+    parameters = sum(p.numel() for p in training.model.parameters()) / 1e6
+    console.print(
+        f"{parameters:.2f} M parameters, {training.steps} steps in {training.seconds / 60:.1f} min "
+        f"on {len(train_side)} pictures; score with\n"
+        f"medgrit evaluate --predictions {answered}",
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 if __name__ == "__main__":

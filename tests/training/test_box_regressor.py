@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -11,10 +12,16 @@ from types import ModuleType
 import pytest
 import torch
 from torch import nn
+from typer.testing import CliRunner
 
+from bird_training.cli import app
+from bird_training.evaluation.evaluate import evaluate
+from bird_training.evaluation.predictions import read_predictions
+from bird_training.evaluation.questions import read_test_set
 from bird_training.masks import record_boxes_norm
 from bird_training.sources.sa_med2d import read_sa_med2d
-from small_world import ABDOMEN, TWO_EDEMAS, Drawn, write_sa_med2d
+from bird_vlm.grammar import format_absent, format_present
+from small_world import ABDOMEN, Drawn, write_sa_med2d
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
@@ -28,40 +35,58 @@ def box_regressor(monkeypatch) -> ModuleType:
     return module
 
 
+@pytest.fixture(scope="module")
+def a_test_set(a_folder_of_cases, tmp_path_factory) -> Path:
+    """The held-out side of the source as `medgrit build` writes it."""
+    out = tmp_path_factory.mktemp("built") / "out"
+    done = CliRunner().invoke(app, ["build", str(a_folder_of_cases), str(out)])
+    assert done.exit_code == 0, done.output
+    return out / "test"
+
+
 def run(module: ModuleType, monkeypatch, *arguments: object) -> None:
     monkeypatch.setattr(sys, "argv", ["box_regressor.py", *map(str, arguments), "--workers", "0"])
     module.main()
 
 
-def test_a_run_reports_and_goes_on_after_a_kill(
-    box_regressor, a_folder_of_cases, tmp_path, monkeypatch, capsys
+def test_a_run_answers_and_goes_on_after_a_kill(
+    box_regressor, a_folder_of_cases, a_test_set, tmp_path, monkeypatch, capsys
 ):
-    out, numbers = tmp_path / "out", tmp_path / "numbers.json"
-    common = (a_folder_of_cases, out, "--device", "cpu", "--json", numbers)
+    out = tmp_path / "out"
+    common = (a_folder_of_cases, out, "--device", "cpu", "--questions", a_test_set)
     run(box_regressor, monkeypatch, *common, "--minutes", 0.03)
-    first = json.loads(numbers.read_text())
-    assert set(first["recall"]) == {"ct", "mr", "dermoscopy"}
-    assert first["mean"] == pytest.approx(sum(first["recall"].values()) / 3)
-    assert 2_000_000 < first["parameters"] < 3_000_000
-    assert first["steps"] > 0
-    assert first["seconds"] >= 1.8
-    assert "dermoscopy" in capsys.readouterr().out
+    first = json.loads((out / "predictions" / "run.json").read_text())["fingerprint"]
+    assert f"medgrit evaluate --predictions {out / 'predictions'}" in capsys.readouterr().err
+    report = evaluate(read_predictions(out / "predictions"))
+    assert set(report["VG"]["recall"]) == {"ct", "mr", "dermoscopy"}
 
-    longer_s = first["seconds"] + 1
-    run(box_regressor, monkeypatch, *common, "--minutes", longer_s / 60, "--resume")
-    second = json.loads(numbers.read_text())
-    assert second["steps"] > first["steps"]
-    assert second["seconds"] >= longer_s - 0.1
-    assert second["hits_total"].keys() == first["hits_total"].keys()
+    with pytest.raises(SystemExit):
+        run(box_regressor, monkeypatch, *common, "--minutes", 0.05, "--resume")
+    assert "holds answers of a finished run" in capsys.readouterr().err
+
+    (out / "predictions").rename(out / "first")
+    run(box_regressor, monkeypatch, *common, "--minutes", 0.05, "--resume")
+    second = json.loads((out / "predictions" / "run.json").read_text())["fingerprint"]
+    assert int(second.split()[0]) > int(first.split()[0]) > 0
 
 
 def test_resuming_what_never_began_is_refused(
-    box_regressor, a_folder_of_cases, tmp_path, monkeypatch, capsys
+    box_regressor, a_folder_of_cases, a_test_set, tmp_path, monkeypatch, capsys
 ):
+    asked = ("--questions", a_test_set, "--resume")
     with pytest.raises(SystemExit) as left:
-        run(box_regressor, monkeypatch, a_folder_of_cases, tmp_path, "--resume")
+        run(box_regressor, monkeypatch, a_folder_of_cases, tmp_path, *asked)
     assert left.value.code == 2
     assert "resume: there is no" in capsys.readouterr().err
+
+
+def test_a_test_set_of_training_cases_is_refused(
+    box_regressor, a_folder_of_cases, a_test_set, tmp_path, monkeypatch, capsys
+):
+    asked = ("--questions", a_test_set.parent / "train", "--minutes", "0.01")
+    with pytest.raises(SystemExit):
+        run(box_regressor, monkeypatch, a_folder_of_cases, tmp_path, *asked)
+    assert "which is trained on" in capsys.readouterr().err
 
 
 def test_a_checkpoint_of_other_objects_is_refused(box_regressor, tmp_path):
@@ -115,16 +140,21 @@ class Always(nn.Module):
         return torch.tensor(self.box).expand(len(classes), 4)
 
 
-def test_scores_count_every_target_box(box_regressor, tmp_path):
-    """Asked for edema it finds one of two; the tumour is somewhere else; the liver is unknown."""
-    source = write_sa_med2d(tmp_path / "source", [ABDOMEN, TWO_EDEMAS])
-    training = box_regressor.Training.begin(["brain tumor", "edema"], tmp_path / "c.pt")
-    training.model = Always((6 / 64, 6 / 48, 16 / 64, 16 / 48))
-    tallies = box_regressor.measure(training, read_sa_med2d(source))
-    assert tallies == {("ct", "BTCV"): [0, 3], ("mr", "BraTS2013"): [1, 3]}
-    report = box_regressor.report(tallies, training, {"train": 0, "test": 2})
-    assert report.recall == {"ct": 0.0, "mr": 1 / 3}
-    assert report.mean == pytest.approx(1 / 6)
+@pytest.mark.parametrize(
+    ("asked", "boxes"),
+    [
+        pytest.param("edema", 1, id="a class"),
+        pytest.param("kidney", 2, id="a word without side means both"),
+        pytest.param("spleen", 0, id="a word that no training picture had"),
+    ],
+)
+def test_its_answers_are_in_the_language_of_boxes(box_regressor, a_test_set, asked, boxes):
+    labels = ["edema", "left kidney", "right kidney"]
+    training = box_regressor.Training.begin(labels, Path("unused"))
+    training.model = Always((0.1, 0.2, 0.3, 0.4))
+    question = replace(read_test_set(a_test_set)[0], annotation=format_absent(asked))
+    [[answer]] = box_regressor.BoxAnswerer(training).answer([[question]])
+    assert answer.text == format_present(asked, ((100, 200, 300, 400),) * boxes)
 
 
 def test_boxes_of_a_record_come_largest_first(tmp_path):

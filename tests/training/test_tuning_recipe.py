@@ -57,7 +57,9 @@ def test_any_setting_can_be_changed(text, name, value):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        pytest.param({"learning_rat": 1}, "no such setting as learning_rat", id="unknown"),
+        pytest.param({"learning_rat": 1}, "learning_rat (did you mean learning_rate?)", id="close"),
+        pytest.param({"zzz": 1}, "no such setting as zzz; there are", id="unknown"),
+        pytest.param({"weights": "float16"}, "weights: must be float32 or bfloat16", id="half"),
         pytest.param({"learning_rate": "fast"}, "learning_rate: must be a number", id="text"),
         pytest.param({"learning_rate": 0}, "learning_rate: must be above 0, got 0", id="zero"),
         pytest.param({"batch": 1.5}, "batch: must be int, got 1.5", id="half"),

@@ -20,7 +20,7 @@ from bird_vlm.modeling_bird import BirdForConditionalGeneration
 if TYPE_CHECKING:
     from peft import PeftModel
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def prepare_model(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from difflib import get_close_matches
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -51,7 +52,7 @@ class Recipe:
 
     weights: DType = "float32"  # what the optimiser changes
     compute: DType = "bfloat16"  # what the layers calculate in
-    saved: DType = "bfloat16"  # what the finished model is stored in
+    saved: Literal["float32", "bfloat16", "float16"] = "bfloat16"  # what the finished model is stored in
     gradient_checkpointing: bool = True
 
     save_every: int = 100  # steps
@@ -136,8 +137,11 @@ def make_recipe(values: Mapping[str, Any]) -> Recipe:
     kinds = get_type_hints(Recipe)
     unknown = [str(name) for name in values if name not in kinds]
     if unknown:
+        close = get_close_matches(unknown[0], kinds, n=1)
         raise BirdError(
-            f"recipe: no such setting as {', '.join(unknown)}; there are {', '.join(kinds)}"
+            f"recipe: no such setting as {', '.join(unknown)}"
+            + (f" (did you mean {close[0]}?)" if close else "")
+            + f"; there are {', '.join(kinds)}"
         )
     return Recipe(**{name: _fitting(name, kinds[name], value) for name, value in values.items()})
 

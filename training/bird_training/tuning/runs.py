@@ -31,7 +31,7 @@ class Run:
         Raises BirdError where the folder holds a finished run, an unfinished one and no `resume`
         was asked for, something else, or nothing to resume.
         """
-        if self.finished.exists() or self.model.exists():
+        if self.finished.exists():
             raise BirdError(f"out: {self.folder} holds a finished run; name another folder")
         checkpoint = last_whole(self.checkpoints)
         if resume:
