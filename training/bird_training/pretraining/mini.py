@@ -45,7 +45,24 @@ def mini_processor(records: Sequence[PictureRecord], vocabulary: Vocabulary) -> 
 
 def mini_model(tokenizer: BirdTokenizer) -> BirdForConditionalGeneration:
     """bird-mini with random weights (about 5 million)."""
-    vision = BirdVisionConfig(
+    config = BirdConfig(
+        vision_config=_vision_config(),
+        text_config=_text_config(tokenizer),
+        image_token_id=tokenizer.convert_tokens_to_ids("<imgpad>"),
+        image_start_id=tokenizer.convert_tokens_to_ids("<img>"),
+        image_end_id=tokenizer.convert_tokens_to_ids("</img>"),
+    )
+    model = BirdForConditionalGeneration(config)
+    _look_around(model.model.vision_tower.attn_pool)
+    for table in (model.get_input_embeddings(), model.lm_head):
+        _order_numbers(table.weight, number_ids(tokenizer, NORM_MAX + 1))
+    model.generation_config.eos_token_id = tokenizer.eos_token_id
+    model.generation_config.pad_token_id = tokenizer.pad_token_id
+    return model
+
+
+def _vision_config() -> BirdVisionConfig:
+    return BirdVisionConfig(
         image_size=IMAGE_SIZE,
         patch_size=16,
         hidden_size=_WIDTH,
@@ -60,7 +77,10 @@ def mini_model(tokenizer: BirdTokenizer) -> BirdForConditionalGeneration:
         num_queries=_QUERIES,
         resampler_heads=_WIDTH // _HEAD,
     )
-    text = Qwen2Config(
+
+
+def _text_config(tokenizer: BirdTokenizer) -> Qwen2Config:
+    return Qwen2Config(
         vocab_size=len(tokenizer),
         hidden_size=_WIDTH,
         intermediate_size=512,
@@ -73,20 +93,6 @@ def mini_model(tokenizer: BirdTokenizer) -> BirdForConditionalGeneration:
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    config = BirdConfig(
-        vision_config=vision,
-        text_config=text,
-        image_token_id=tokenizer.convert_tokens_to_ids("<imgpad>"),
-        image_start_id=tokenizer.convert_tokens_to_ids("<img>"),
-        image_end_id=tokenizer.convert_tokens_to_ids("</img>"),
-    )
-    model = BirdForConditionalGeneration(config)
-    _look_around(model.model.vision_tower.attn_pool)
-    for table in (model.get_input_embeddings(), model.lm_head):
-        _order_numbers(table.weight, number_ids(tokenizer, NORM_MAX + 1))
-    model.generation_config.eos_token_id = tokenizer.eos_token_id
-    model.generation_config.pad_token_id = tokenizer.pad_token_id
-    return model
 
 
 def save_mini(

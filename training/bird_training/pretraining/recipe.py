@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from bird_training.pretraining.trainer import PretrainingModel, load_matching, r
 from bird_training.records import PictureRecord
 from bird_training.regions import Vocabulary
 from bird_vlm.errors import BirdError
-from bird_vlm.modeling_bird import BirdVisionTransformer
+from bird_vlm.modeling_bird import BirdForConditionalGeneration, BirdVisionTransformer
 from bird_vlm.outputs import write_json
 from bird_vlm.processing_bird import BirdProcessor
 
@@ -68,44 +69,63 @@ def train_mini(
     vocabulary = Vocabulary(records)
     processor = _processor_of(start) or mini_processor(records, vocabulary)
     bird = mini_model(processor.tokenizer)
-    heads = SeeingHeads(bird.config.vision_config, len(vocabulary.labels))
-    model = PretrainingModel(bird, heads, AnswerLoss(processor.tokenizer))
-    if start is not None:
-        load_matching(model, read_tensors(start / "model.safetensors"))
+    model = _learner(bird, processor, vocabulary, start)
+    grid = FINE * bird.config.vision_config.grid_size
     stages = STAGES if start is None else STAGES[-1:]
     whole = sum(stage.share for stage in stages)
-    dataset = None
+
+    @lru_cache(maxsize=1)  # pictures fill the memory: those of one size at a time
+    def pictures(size: int) -> PictureDataset:
+        return PictureDataset(records, vocabulary, processor, grid=grid, size=size)
+
     for stage in stages:
-        folder = out / "checkpoints" / stage.name
-        if (folder / _DONE).is_file():
-            load_matching(model, read_tensors(folder / _DONE))
-            continue
-        if dataset is None or dataset.size != stage.size:
-            grid = FINE * bird.config.vision_config.grid_size
-            dataset = PictureDataset(records, vocabulary, processor, grid=grid, size=stage.size)
         share = stage.share / whole
         limits = {
             "steps": max(1, round(share * steps)),
             "minutes": share * minutes if minutes is not None else None,
             "batch": batch,
         }
-        _run_stage(stage, model, dataset, folder, limits)
+        _run_stage(stage, model, pictures, out / "checkpoints" / stage.name, limits)
     save_mini(bird, processor, vocabulary, out / "bird-mini")
     return out / "bird-mini"
 
 
+def _learner(
+    bird: BirdForConditionalGeneration,
+    processor: BirdProcessor,
+    vocabulary: Vocabulary,
+    start: Path | None,
+) -> PretrainingModel:
+    heads = SeeingHeads(bird.config.vision_config, len(vocabulary.labels))
+    model = PretrainingModel(bird, heads, AnswerLoss(processor.tokenizer))
+    if start is not None:
+        load_matching(model, read_tensors(start / "model.safetensors"))
+    return model
+
+
 def _run_stage(
-    stage: Stage, model: PretrainingModel, dataset: PictureDataset, folder: Path, limits: dict
+    stage: Stage,
+    model: PretrainingModel,
+    pictures: Callable[[int], PictureDataset],
+    folder: Path,
+    limits: dict,
 ) -> None:
-    """Train one stage, from its last checkpoint where there is one, and keep what it made."""
-    tower = model.bird.model.vision_tower.requires_grad_(not stage.blind)
+    """Train one stage, from its last checkpoint where there is one, and keep what it made.
+
+    A stage that is done is read again instead.
+    """
+    done, unfinished = folder / _DONE, folder / f".{_DONE}"
+    if done.is_file():
+        load_matching(model, read_tensors(done))
+        return
+    dataset = pictures(stage.size)
     dataset.turns = stage.turns
+    tower = model.bird.model.vision_tower.requires_grad_(not stage.blind)
     with _pictures_of(tower, stage.size):
         learner = model if stage.turns else SeeingModel(tower, model.heads)
         train(learner, dataset, folder, learning_rate=stage.learning_rate, **limits)
-    unfinished = folder / f".{_DONE}"
     save_file(model.state_dict(), unfinished)
-    unfinished.rename(folder / _DONE)
+    unfinished.rename(done)
 
 
 def _claim(out: Path, records: Sequence[PictureRecord], batch: int, resume: bool) -> None:

@@ -52,7 +52,7 @@ class Recipe:
 
     weights: DType = "float32"  # what the optimiser changes
     compute: DType = "bfloat16"  # what the layers calculate in
-    saved: Literal["float32", "bfloat16", "float16"] = "bfloat16"  # what the finished model is stored in
+    saved: Literal["float32", "bfloat16", "float16"] = "bfloat16"  # of the finished model
     gradient_checkpointing: bool = True
 
     save_every: int = 100  # steps
