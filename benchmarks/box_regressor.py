@@ -32,14 +32,10 @@ from bird_training.evaluation.questions import Question, read_test_set
 from bird_training.pretraining.dense import box_distance
 from bird_training.pretraining.trainer import cosine, source_weights
 from bird_training.records import PictureRecord
+from bird_training.sources.reading import read_slice_picture
 from bird_training.sources.sa_med2d import read_sa_med2d
 from bird_training.splits import split_by_case
-from bird_training.transforms.pictures import (
-    LoadPicture,
-    augmentation,
-    read_slice_picture,
-    squeezed,
-)
+from bird_training.transforms.pictures import LoadPicture, augmentation, squeezed
 from bird_training.twins import find_twins
 from bird_vlm.boxes import NORM_MAX, BoxNorm, mask_to_box_pixel
 from bird_vlm.console import console, plain_errors, progress

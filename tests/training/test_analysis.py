@@ -71,6 +71,21 @@ def test_a_question_without_an_answer_is_not_asked(objects, known, topics):
     assert set(answers(objects, **known)) == always | topics
 
 
+def test_the_larger_object_is_the_one_with_the_larger_mask():
+    thin = PlacedObject("aorta", (0, 0, 800, 800), area_norm=9_000)  # a bow in a large box
+    full = PlacedObject("liver", (100, 100, 300, 300), area_norm=36_000)
+    assert answers([thin, full])["larger"] == "The liver is larger than the aorta."
+    nearly = PlacedObject("spleen", (0, 0, 900, 900), area_norm=30_000)
+    assert "larger" not in answers([full, nearly])
+
+
+def test_a_mask_of_several_areas_is_not_counted():
+    torn = PlacedObject("liver", (0, 0, 500, 500), area_norm=9_000, parts=2)
+    assert "count" not in answers([torn])
+    assert answers([torn, *EDEMAS])["count"] == "There are two areas of edema."
+    assert "count" not in answers([torn, PlacedObject("liver", (600, 600, 700, 700))])
+
+
 def test_an_unknown_region_is_not_spoken_of():
     turns = analyses("mr", "", [LIVER])
     assert "region" not in turns

@@ -18,10 +18,9 @@ from bird_training.cli import app
 from bird_training.evaluation.evaluate import evaluate
 from bird_training.evaluation.predictions import read_predictions
 from bird_training.evaluation.questions import read_test_set
-from bird_training.masks import record_boxes_norm
 from bird_training.sources.sa_med2d import read_sa_med2d
 from bird_vlm.grammar import format_absent, format_present
-from small_world import ABDOMEN, Drawn, write_sa_med2d
+from small_world import ABDOMEN, write_sa_med2d
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
@@ -155,15 +154,6 @@ def test_its_answers_are_in_the_language_of_boxes(box_regressor, a_test_set, ask
     question = replace(read_test_set(a_test_set)[0], annotation=format_absent(asked))
     [[answer]] = box_regressor.BoxAnswerer(training).answer([[question]])
     assert answer.text == format_present(asked, ((100, 200, 300, 400),) * boxes)
-
-
-def test_boxes_of_a_record_come_largest_first(tmp_path):
-    squares = tuple((1, (10 * i, 0, 10 * i + 3 + i, 8)) for i in range(5))
-    drawn = Drawn("mr_t1--BraTS2013--p09--z_0001", squares)
-    [record] = read_sa_med2d(write_sa_med2d(tmp_path, [drawn]))
-    boxes = record_boxes_norm(record, most=3)
-    assert [box[0] for box in boxes["edema"]] == [625, 469, 312]
-    assert boxes.keys() == {"edema"}
 
 
 def test_training_pictures_have_their_boxes_on_the_bright_rectangles(box_regressor, tmp_path):

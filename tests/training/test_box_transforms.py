@@ -1,89 +1,109 @@
-"""Boxes without masks: they stay on their objects, whole, and the words stay true."""
+"""Boxes without masks: they stay on their objects, whole, and the names stay true."""
 
 from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from monai.data import MetaTensor
 from monai.transforms import RandAffined
 from PIL import Image
 
+from bird_training.facts import PictureFacts, PlacedObject
 from bird_training.transforms.boxes import (
-    LoadBoxedPicture,
+    LoadPlacedPicture,
     RandMirrorBoxesd,
-    TellBoxes,
+    augmented_copy,
     box_augmentation,
     boxes_followed,
-    mirrored_text,
-    with_boxes,
-    written_boxes,
+    told_facts,
 )
-from bird_training.transforms.pictures import LoadPicture
-from bird_vlm.boxes import iou, mask_to_box_pixel
-from bird_vlm.errors import BirdError, GrammarError
-from small_world import a_record
+from bird_vlm.boxes import iou, mask_to_box_pixel, norm_to_pixel
+from bird_vlm.errors import BirdError
 
 SIZE = 160
 WIDTH, HEIGHT = 200, 100
 BLOCK = (20, 30, 90, 60)  # pixels of the file
-BOX = "<box>(100,300),(450,600)</box>"
-TEXTS = ["Where is the left hippocampus?", f"<ref>left hippocampus</ref>{BOX}", "On the left?"]
+BLOCK_NORM = (100, 300, 450, 600)
 
 
 @pytest.fixture
-def a_told_picture(tmp_path) -> dict:
-    """A bright block on grey and texts that tell its box."""
+def a_placed_picture(tmp_path) -> PictureFacts:
+    """A bright block on grey; half of its box is its mask."""
     values = np.full((HEIGHT, WIDTH), 60, np.uint8)
     x0, y0, x1, y1 = BLOCK
     values[y0:y1, x0:x1] = 230
     Image.fromarray(values).save(tmp_path / "a.png")
-    return {"image": tmp_path / "a.png", "texts": TEXTS, "dataset": "OASIS"}
-
-
-def bright_box(image: torch.Tensor) -> tuple[float, ...]:
-    grey = image[0].numpy()
-    return mask_to_box_pixel(grey > (grey.min() + 3 * grey.max()) / 4)
-
-
-def test_a_told_picture_is_read_as_one_with_masks(a_told_picture):
-    sample = LoadBoxedPicture(SIZE)(a_told_picture)
-    assert torch.equal(
-        sample["image"], LoadPicture(SIZE)(a_record(image=a_told_picture["image"]))["image"]
+    return PictureFacts(
+        id="mr_1",
+        image=tmp_path / "a.png",
+        modality="mr",
+        dataset="OASIS",
+        case="p1",
+        region="brain",
+        plane="axial",
+        objects=(PlacedObject("left hippocampus", BLOCK_NORM, area_norm=52_500),),
+        absent=("right hippocampus", "edema"),
     )
-    assert sample["boxes_pixel"].tolist() == [[16, 48, 72, 96]]
-    assert TellBoxes()(sample)["texts"] == TEXTS
 
 
-def moved(told: dict, seed: int, size: int = SIZE) -> dict:
-    augment = box_augmentation(size)
+def bright_box(image: np.ndarray) -> tuple[float, ...]:
+    return mask_to_box_pixel(image > (image.min() + 3.0 * image.max()) / 4)
+
+
+def moved(facts: PictureFacts, seed: int) -> dict:
+    augment = box_augmentation(HEIGHT, WIDTH)
     augment.set_random_state(seed)
-    return augment(LoadBoxedPicture(size)(told))
+    return augment(LoadPlacedPicture()(facts))
 
 
-def test_boxes_stay_on_their_objects(a_told_picture):
-    texts = set()
+def test_what_was_not_augmented_is_told_as_it_was(a_placed_picture):
+    sample = LoadPlacedPicture()(a_placed_picture)
+    assert sample["image"].shape == (1, HEIGHT, WIDTH)
+    assert sample["boxes_pixel"].tolist() == [list(BLOCK)]
+    assert told_facts(sample) == a_placed_picture
+
+
+def test_copies_show_their_objects_where_they_say(a_placed_picture, tmp_path):
+    places = set()
     for seed in range(30):
-        sample = moved(a_told_picture, seed)
-        [box] = sample["boxes_pixel"].tolist()
-        assert iou(tuple(box), bright_box(sample["image"])) > 0.85
-        [told] = written_boxes(sample["texts"])
-        assert iou(tuple(v * SIZE / 1000 for v in told), tuple(box)) > 0.98
-        texts.add(tuple(sample["texts"]))
-    assert len(texts) > 15
+        path = tmp_path / f"{seed}.png"
+        facts = augmented_copy(a_placed_picture, f"mr_1--augmented_{seed}", path, seed)
+        assert (facts.id, facts.image) == (f"mr_1--augmented_{seed}", path)
+        assert (facts.case, facts.dataset) == ("p1", "OASIS")
+        [placed] = facts.objects
+        with Image.open(path) as picture:
+            assert (picture.mode, picture.size) == ("L", (WIDTH, HEIGHT))
+            shown = bright_box(np.asarray(picture, dtype=float))
+        box_pixel = norm_to_pixel(placed.box_norm, WIDTH, HEIGHT)
+        assert iou(box_pixel, shown) > 0.85
+        x0, y0, x1, y1 = placed.box_norm
+        assert placed.area_norm == pytest.approx((x1 - x0) * (y1 - y0) / 2, rel=0.02)
+        places.add(placed.box_norm)
+    assert len(places) > 15
 
 
-def test_mirrored_pictures_have_mirrored_words(a_told_picture):
+def test_a_seed_repeats_its_copy(a_placed_picture, tmp_path):
+    def copy(name: str, seed: int) -> bytes:
+        path = tmp_path / name
+        facts = augmented_copy(a_placed_picture, "mr_2", path, seed)
+        return path.read_bytes() + repr(facts.objects).encode()
+
+    assert copy("one.png", 1) == copy("again.png", 1) != copy("other.png", 2)
+
+
+def test_mirrored_pictures_have_mirrored_names(a_placed_picture):
     sides = set()
     for seed in range(20):
-        sample = moved(a_told_picture, seed)
-        [box] = sample["boxes_pixel"].tolist()
-        side = "left" if (box[0] + box[2]) / 2 < SIZE / 2 else "right"
-        assert sample["texts"][0] == f"Where is the {side} hippocampus?"
-        assert sample["texts"][1].startswith(f"<ref>{side} hippocampus</ref><box>")
-        assert sample["texts"][2] == f"On the {side}?"
+        facts = told_facts(moved(a_placed_picture, seed))
+        [placed] = facts.objects
+        x0, _, x1, _ = placed.box_norm
+        side, other = ("left", "right") if x0 + x1 < 1000 else ("right", "left")
+        assert placed.label == f"{side} hippocampus"
+        assert facts.absent == (f"{other} hippocampus", "edema")
         sides.add(side)
     assert sides == {"left", "right"}
 
@@ -93,36 +113,46 @@ def test_mirrored_pictures_have_mirrored_words(a_told_picture):
     [
         pytest.param("BTCV", "", id="abdomen"),
         pytest.param("COVID-CXR", "", id="chest-x-ray"),
-        pytest.param("", "", id="unknown"),
+        pytest.param("Ours", "", id="unknown"),
         pytest.param("OASIS", "sagittal", id="sagittal-brain"),
     ],
 )
-def test_what_has_a_right_and_a_wrong_way_round_is_never_mirrored(a_told_picture, dataset, plane):
-    sample = LoadBoxedPicture(SIZE)(a_told_picture | {"dataset": dataset, "plane": plane})
-    mirror = RandMirrorBoxesd(prob=1.0)
-    result = mirror(sample)
-    assert result["texts"] == TEXTS
+def test_what_has_a_right_and_a_wrong_way_round_is_never_mirrored(a_placed_picture, dataset, plane):
+    facts = replace(a_placed_picture, dataset=dataset, plane=plane)
+    sample = LoadPlacedPicture()(facts)
+    result = RandMirrorBoxesd(prob=1.0)(sample)
+    assert told_facts(result) == facts
     assert torch.equal(result["image"], sample["image"])
-    assert torch.equal(result["boxes_pixel"], sample["boxes_pixel"])
 
 
 @pytest.mark.parametrize(
     "boxes",
     [
-        pytest.param("", id="none"),
-        pytest.param("<box>(0,0),(1000,1000)</box>", id="the-whole-picture"),
-        pytest.param("<box>(0,0),(1,1)</box><box>(999,999),(1000,1000)</box>", id="corners"),
+        pytest.param([], id="none"),
+        pytest.param([(0, 0, 1000, 1000)], id="the-whole-picture"),
+        pytest.param([(0, 0, 10, 10), (990, 990, 1000, 1000)], id="corners"),
     ],
 )
-def test_no_box_is_lost_or_cut(a_told_picture, boxes):
-    before = written_boxes([boxes])
+def test_no_box_is_lost_or_cut(a_placed_picture, boxes):
+    objects = tuple(PlacedObject("edema", box) for box in boxes)
     for seed in range(20):
-        sample = moved(a_told_picture | {"texts": [boxes]}, seed)
+        sample = moved(replace(a_placed_picture, objects=objects), seed)
         after = sample["boxes_pixel"]
-        assert len(after) == len(before)
-        assert ((after >= 0) & (after <= SIZE)).all()
+        assert ((after >= 0) & (after <= torch.tensor([WIDTH, HEIGHT] * 2))).all()
         assert (after[:, 2:] > after[:, :2]).all()
-        assert len(written_boxes(sample["texts"])) == len(before)
+        told = told_facts(sample).objects
+        assert len(told) == len(boxes)
+        assert all(placed.area_norm is None for placed in told)
+
+
+def test_colour_stays_colour(a_placed_picture, tmp_path):
+    path = tmp_path / "colour.png"
+    Image.new("RGB", (40, 30), (200, 80, 20)).save(path)
+    facts = replace(a_placed_picture, image=path, objects=(), dataset="ISIC2018")
+    copy = augmented_copy(facts, "dermoscopy_1", tmp_path / "copy.png", 3)
+    with Image.open(copy.image) as picture:
+        assert (picture.mode, picture.size) == ("RGB", (40, 30))
+        assert len({high for _, high in picture.getextrema()}) == 3
 
 
 def test_the_recorded_matrix_places_edges_within_a_fifth_of_a_pixel():
@@ -158,38 +188,6 @@ def test_boxes_refuse_to_follow_a_turned_picture():
         boxes_followed(torch.zeros(1, 4), image, turn({"image": image})["image"])
 
 
-@pytest.mark.parametrize(
-    ("text", "mirrored"),
-    [
-        ("The LEFT kidney; Right-sided mass", "The RIGHT kidney; Left-sided mass"),
-        ("bright, upright, cleft and leftover", "bright, upright, cleft and leftover"),
-        ("upper-left, rightmost, leftward", "upper-right, leftmost, rightward"),
-    ],
-    ids=["capitals", "other-words", "compounds"],
-)
-def test_words_change_sides(text, mirrored):
-    assert mirrored_text(text) == mirrored
-    assert mirrored_text(mirrored) == text
-
-
-_BOXES = st.tuples(*[st.integers(0, 499)] * 2, *[st.integers(500, 1000)] * 2)
-
-
-@given(st.lists(st.lists(_BOXES, max_size=3), max_size=4))
-def test_boxes_written_into_texts_are_read_again(turns):
-    texts = ["a " + BOX * len(boxes) + " b" for boxes in turns]
-    flat = [box for boxes in turns for box in boxes]
-    assert written_boxes(with_boxes(texts, flat)) == flat
-
-
-@pytest.mark.parametrize("count", [0, 2], ids=["too-few", "too-many"])
-def test_boxes_that_do_not_fit_the_places_are_refused(count):
-    with pytest.raises(ValueError, match=f"boxes_norm: the texts have 1 places, got {count}"):
-        with_boxes([BOX], [(0, 0, 1, 1)] * count)
-
-
-def test_malformed_boxes_and_broken_pictures_are_refused(a_told_picture, tmp_path):
-    with pytest.raises(GrammarError, match="malformed"):
-        LoadBoxedPicture(SIZE)(a_told_picture | {"texts": ["<box>(1,2)</box>"]})
+def test_a_broken_picture_is_named(a_placed_picture):
     with pytest.raises(BirdError, match=r"missing\.png"):
-        LoadBoxedPicture(SIZE)(a_told_picture | {"image": tmp_path / "missing.png"})
+        LoadPlacedPicture()(replace(a_placed_picture, image=Path("missing.png")))

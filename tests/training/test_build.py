@@ -11,11 +11,13 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
 
 from bird_training.building import plan as build_plan
-from bird_training.building.build import build, preview_build
+from bird_training.building.build import build
+from bird_training.building.preview import preview_build
 from bird_training.building.settings import BuildSettings
 from bird_training.building.shards import PARTS
 from bird_training.building.sheet import write_sheet
@@ -154,6 +156,22 @@ class TestFormat:
             assert sheet.width > 1500
             assert len(sheet.getcolors(2**24)) > 1000
 
+    def test_the_sheet_grows_with_what_is_said(self, a_build, tmp_path):
+        heights = []
+        for times in (1, 12):
+            out = shutil.copytree(a_build, tmp_path / f"out{times}", symlinks=True)
+            for path in out.glob("t*/dialogues.json"):
+                said = json.loads(path.read_text())
+                for item in said:
+                    item["conversations"] *= times
+                path.write_text(json.dumps(said))
+            write_sheet(out, tmp_path / f"{times}.png")
+            with Image.open(tmp_path / f"{times}.png") as sheet:
+                bottom = np.asarray(sheet)[-30:]
+                heights.append(sheet.height)
+            assert len(np.unique(bottom.reshape(-1, 3), axis=0)) <= 3  # no text at the edge
+        assert heights[1] > heights[0] + 1000
+
 
 class TestSplit:
     def test_no_case_is_on_both_sides(self, a_build):
@@ -176,6 +194,19 @@ class TestSplit:
             pairs = sides_of_twins(out)
             assert len(pairs) == 5
             assert all(first == second for first, second in pairs)
+
+    def test_a_picture_in_two_data_sets_brings_both_patients_to_one_side(self, tmp_path):
+        source = write_source(tmp_path / "source", patients(10))
+        for case in range(10):
+            skin = source / f"images/dermoscopy_00--ISIC2018--r{case:02d}--2d_0000.png"
+            shutil.copy(skin, source / f"images/mr_t1--BraTS2013--q{case:02d}--z_0007.png")
+        for seed, fraction in enumerate((0.2, 0.5)):
+            out = tmp_path / f"out{seed}"
+            build_here(source, out, test_fraction=fraction)
+            pairs = sides_of_twins(out)
+            assert len(pairs) == 10
+            assert all(first == second for first, second in pairs)
+            assert {side for pair in pairs for side in pair} == {"train", "test"}
 
     @pytest.mark.shared
     @pytest.mark.slow
@@ -315,6 +346,19 @@ class TestInterruption:
         with pytest.raises(BirdError, match="another index"):
             build_here(a_source_to_spoil, tmp_path / "out")
 
+    def test_a_source_is_known_by_its_content_and_not_by_its_time(
+        self, a_source_to_spoil, tmp_path
+    ):
+        index, out = a_source_to_spoil / INDEX_FILE, tmp_path / "out"
+        report = build_here(a_source_to_spoil, out)
+        time_ns = index.stat().st_mtime_ns
+        os.utime(index, ns=(time_ns, time_ns + 10**9))  # as a copy has
+        assert build_here(a_source_to_spoil, out) == report
+        index.write_text(index.read_text().replace("p00", "p77"))  # as long as before
+        os.utime(index, ns=(time_ns, time_ns))
+        with pytest.raises(BirdError, match="another index"):
+            build_here(a_source_to_spoil, out)
+
     def test_what_others_put_into_the_folder_is_never_touched(self, a_source, tmp_path):
         mine = tmp_path / "images" / "holiday.png"
         mine.parent.mkdir()
@@ -368,6 +412,15 @@ class TestSampling:
         assert "12 of 40 pictures" in told
         assert "<box>" in told
 
+    def test_a_preview_is_of_the_seed(self, a_source, a_server, tmp_path):
+        model = TestLanguageModel().options(a_server, tmp_path)
+        for writer in (WriterOptions(), model):
+            told = [
+                preview_build(BuildSettings(a_source, writer=writer, seed=seed), no_progress)
+                for seed in (0, 0, 1)
+            ]
+            assert told[0] == told[1] != told[2]
+
 
 class TestImages:
     def test_pictures_stay_where_they_are(self, a_build, a_source):
@@ -381,6 +434,68 @@ class TestImages:
         assert len(copies) == 9
         assert not any(p.is_symlink() for p in (out / "images", *copies))
         assert all(p.read_bytes() == (a_source / "images" / p.name).read_bytes() for p in copies)
+
+
+class TestAugmentation:
+    @pytest.fixture(scope="class")
+    def an_augmented_build(self, a_source, tmp_path_factory) -> Path:
+        out = tmp_path_factory.mktemp("augmented") / "out"
+        build_here(a_source, out, test_fraction=0.2, augment=2)
+        return out
+
+    def test_each_picture_of_train_has_its_copies_and_none_of_test(self, an_augmented_build):
+        facts = read_facts(an_augmented_build, "train")
+        copies = [f for f in facts if "--augmented_" in f["id"]]
+        assert len(copies) == 2 * (len(facts) - len(copies)) > 0
+        assert not [f for f in read_facts(an_augmented_build, "test") if "augm" in f["id"]]
+        files = {p.name for p in (an_augmented_build / "augmented").iterdir()}
+        assert files == {Path(f["image"]).name for f in copies}
+        report = json.loads((an_augmented_build / "build.json").read_text())
+        assert report["augmented"] == len(copies)
+
+    def test_all_else_is_as_without_them(self, an_augmented_build, a_build):
+        for side in ("train", "test"):
+            own = [f for f in read_facts(an_augmented_build, side) if "--augm" not in f["id"]]
+            assert own == read_facts(a_build, side)
+        for name in TASK_FILES:
+            entries = read_entries(an_augmented_build, name)
+            assert [e for e in entries if "--augm" not in e["id"]] == read_entries(a_build, name)
+
+    def test_the_words_tell_the_boxes_of_the_copies(self, an_augmented_build):
+        facts = {f["id"]: f for f in read_facts(an_augmented_build, "train")}
+        told = 0
+        for item in read_entries(an_augmented_build, "VG", ("train",)):
+            boxes = {tuple(o["box_norm"]) for o in facts[item["id"]]["objects"]}
+            found = parse_grounding(item["conversations"][0][1]).boxes_norm
+            assert set(found) <= boxes
+            told += "--augmented_" in item["id"] and bool(found)
+            assert (an_augmented_build / item["image"]).is_file()
+        assert told > 20
+
+    def test_workers_and_interruptions_do_not_matter(
+        self, a_source, an_augmented_build, tmp_path, small_shards
+    ):
+        out, settings = tmp_path / "out", BuildSettings(a_source, test_fraction=0.2, augment=2)
+        with pytest.raises(KeyboardInterrupt):
+            build(settings, out, TestInterruption().interrupted_at("augmented pictures", 3))
+        build(settings, out, no_progress, workers=2)
+        assert built_bytes(out) == built_bytes(an_augmented_build)
+
+    def test_a_model_writes_about_copies_too(self, a_source, a_server, tmp_path):
+        a_server.script()
+        writer = TestLanguageModel().options(a_server, tmp_path / "cache")
+        report = build_here(a_source, tmp_path / "out", limit=9, writer=writer, augment=1)
+        assert report["augmented"] > 0
+        written = sum(report["language_model"]["pictures"].values())
+        assert written == report["taken"] + report["augmented"]
+
+    def test_overwriting_removes_them_and_those_of_others_stay(self, a_source, tmp_path):
+        build_here(a_source, tmp_path / "out", augment=1, limit=6)
+        build_here(a_source, tmp_path / "out", limit=6, overwrite=True)
+        assert not (tmp_path / "out" / "augmented").exists()
+        (tmp_path / "mine" / "augmented").mkdir(parents=True)
+        with pytest.raises(BirdError, match="augmented from elsewhere"):
+            build_here(a_source, tmp_path / "mine", augment=1)
 
 
 FIRST = "ct_00--BTCV--p00--z_0000"
@@ -459,15 +574,11 @@ class TestBadInput:
         assert "no path inside" in reason or "lies outside" in reason
 
     def test_a_source_without_one_good_picture_is_an_error(self, a_source_to_spoil, tmp_path):
-        index = [a_source_to_spoil / name for name in (INDEX_FILE, CLASSES_FILE)]
-        stamps = {path.name: path.stat().st_mtime_ns for path in index}
         shutil.rmtree(a_source_to_spoil / "masks")
         with pytest.raises(BirdError, match=r"all 16 pictures had to be skipped.*skipped.jsonl"):
             build_here(a_source_to_spoil, tmp_path / "out")
         assert len(skipped(tmp_path / "out")) == 16
         write_source(a_source_to_spoil, patients(4))
-        for name in (INDEX_FILE, CLASSES_FILE):
-            os.utime(a_source_to_spoil / name, ns=(stamps[name], stamps[name]))
         assert build_here(a_source_to_spoil, tmp_path / "out")["taken"] == 16
 
     def test_pictures_of_unknown_modalities_take_no_places_of_the_limit(

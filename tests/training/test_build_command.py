@@ -44,6 +44,15 @@ def test_a_limit_and_no_sheet(a_source, tmp_path):
     assert sum(len(read_facts(out, side)) for side in ("train", "test")) == 6
 
 
+def test_augmented_copies_are_counted(a_source, tmp_path):
+    result = run(a_source, tmp_path / "out", "--augment", 1, "--limit", 6, "--workers", 1)
+    assert result.exit_code == 0, result.output
+    copies = len(list((tmp_path / "out" / "augmented").iterdir()))
+    assert f"6 of 18 pictures taken; {copies} augmented copies in train" in result.output
+    dry = run(a_source, tmp_path / "dry", "--augment", 2, "--limit", 6, "--dry-run")
+    assert "and about 10 augmented copies" in dry.output
+
+
 def test_a_dry_run_shows_questions_and_leaves_nothing(a_source, tmp_path):
     result = run(a_source, tmp_path / "out", "--dry-run", "--workers", 1)
     assert result.exit_code == 0
@@ -65,6 +74,9 @@ def test_a_dry_run_of_a_language_model_estimates_its_cost(a_source, tmp_path):
     ("options", "said"),
     [
         pytest.param(["--plane", "diagonal"], "plane", id="plane"),
+        pytest.param(["--window", "liver"], "must be one of soft tissue", id="window"),
+        pytest.param(["--window", "lung"], "holds pictures", id="window-of-pictures"),
+        pytest.param(["--augment", "-1"], "augment", id="augment"),
         pytest.param(["--extra", "{"], "extra: is not JSON", id="extra"),
         pytest.param(["--extra", "[1]"], "extra: must be a JSON object", id="extra-list"),
         pytest.param(["--writer", "llm"], "--endpoint", id="no-endpoint"),

@@ -11,11 +11,11 @@ import pytest
 from an_abdomen import AN_ABDOMEN, LEFT_KIDNEY, LIVER
 from bird_training.facts import PictureFacts, PlacedObject
 from bird_training.writers.checks import Checker
+from bird_training.writers.estimate import dry_run
 from bird_training.writers.offline import OfflineWriter
 from bird_training.writers.options import (
     WriterOptions,
     open_writer,
-    preview,
     totals,
     write_all,
 )
@@ -255,15 +255,15 @@ def test_a_class_name_that_gives_orders_gets_nothing_into_the_data_but_itself(a_
 
 def test_a_dry_run_shows_prompts_and_cost_and_asks_nothing(a_server, monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY")
-    options = options_for(a_server, price_in=2.0, price_out=8.0)
-    shown = preview(options, [AN_ABDOMEN], pictures=1000)
+    options = options_for(a_server)
+    shown = dry_run([AN_ABDOMEN], 1000, options.manner(), price_in=2.0, price_out=8.0)
     assert a_server.log() == []
     estimate = shown.estimate
     assert 2000 <= estimate.requests <= 4000
     assert estimate.cost == pytest.approx(
         (2 * estimate.question_tokens + 8 * estimate.answer_tokens) / 1e6
     )
-    double = preview(options, [AN_ABDOMEN], pictures=2000).estimate
+    double = dry_run([AN_ABDOMEN], 2000, options.manner(), price_in=2.0, price_out=8.0).estimate
     assert double.cost == pytest.approx(2 * estimate.cost, rel=0.01)
     assert "left kidney" in str(shown)
     assert "1,000 pictures" in str(shown)
@@ -272,7 +272,7 @@ def test_a_dry_run_shows_prompts_and_cost_and_asks_nothing(a_server, monkeypatch
 def test_the_estimate_of_the_question_is_near_what_is_sent(a_server):
     write_one(options_for(a_server))
     sent = sum(len(m["content"]) for e in a_server.log() for m in e["body"]["messages"]) / 4
-    estimate = preview(options_for(a_server), [AN_ABDOMEN], pictures=1).estimate
+    estimate = dry_run([AN_ABDOMEN], 1, options_for(a_server).manner()).estimate
     assert sent <= estimate.question_tokens <= 1.5 * sent
 
 

@@ -65,6 +65,18 @@ def test_each_instance_has_its_box_in_thousandths(tmp_path, a_vocabulary):
     assert (facts.region, facts.modality, facts.case) == ("abdomen", "ct", "p")
 
 
+def test_areas_are_those_of_the_masks(tmp_path, a_vocabulary):
+    record = a_picture(tmp_path, ("liver", (10, 5, 60, 25)), ("spleen", (70, 10, 90, 30)))
+    mask = np.zeros((50, 100), np.uint8)
+    mask[10:15, 70:80] = mask[25:30, 80:90] = 255  # two corners of one box
+    mask[20, 75] = 255  # a speck
+    Image.fromarray(mask).save(record.objects[1].mask)
+    liver, spleen = facts_of(record, a_vocabulary).objects
+    assert (liver.area_norm, liver.parts) == (200_000, 1)
+    assert (spleen.area_norm, spleen.parts) == (20_200, 2)
+    assert spleen.box_norm == (700, 200, 900, 600)
+
+
 @pytest.mark.parametrize(
     ("box", "kept"),
     [

@@ -10,14 +10,12 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from bird_training.pretraining.mini import (
     IMAGE_SIZE,
-    LABELS_FILE,
     mini_model,
     mini_processor,
     save_mini,
 )
-from bird_training.pretraining.recipe import read_classes
 from bird_vlm.boxes import NORM_MAX
-from bird_vlm.errors import BirdError
+from bird_vlm.engine import LABELS_FILE
 from bird_vlm.grammar import REF_START, format_absent, format_present
 from bird_vlm.prompts import grounding_prompt
 from bird_vlm.tokenization_bird import number_ids
@@ -92,26 +90,3 @@ def test_the_folder_loads_with_the_same_weights_and_says_what_it_knows(
         "dermoscopy": ["skin lesion"],
         "mr": ["brain tumor", "edema"],
     }
-
-
-def test_classes_are_read_by_value(tmp_path):
-    path = tmp_path / "classes.json"
-    path.write_text('{"17": "left_hippocampus", "53": "right_hippocampus"}')
-    assert read_classes(path) == {17: "left_hippocampus", 53: "right_hippocampus"}
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        pytest.param(None, id="missing"),
-        pytest.param("{", id="truncated"),
-        pytest.param('["left_hippocampus"]', id="a-list"),
-        pytest.param('{"left_hippocampus": 17}', id="the-wrong-way-round"),
-    ],
-)
-def test_classes_of_another_form_are_refused_with_the_files_name(tmp_path, content):
-    path = tmp_path / "classes.json"
-    if content is not None:
-        path.write_text(content)
-    with pytest.raises(BirdError, match=r"classes\.json: "):
-        read_classes(path)

@@ -218,14 +218,15 @@ def an_answerer(questions):
 
 
 def test_presence_is_what_the_product_reads(an_answerer, questions):
-    from bird_training.evaluation.answering_engine import read_picture
+    from bird_training.sources.reading import read_slice_picture
 
     engine = an_answerer._engine
     asked = [q for q in questions if q.task == "VG"][:6]
     ours = [answer for (answer, *_) in an_answerer.answer([[q] for q in asked])]
     for question, answer in zip(asked, ours, strict=True):
         label = "liver" if "liver" in question.text else "heart"
-        ((product,),) = engine.ground(engine.encode([read_picture(question.picture)]), [label])
+        features = engine.encode([read_slice_picture(question.picture)])
+        ((product,),) = engine.ground(features, [label])
         assert answer.score == pytest.approx(product.presence, abs=1e-4)
         if answer.score > 0.5:
             assert answer.text == product.text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from itertools import pairwise
@@ -10,9 +11,12 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
+import pydicom
 import pytest
 from PIL import Image
 
+from bird_training.building.preview import preview_build
+from bird_training.building.settings import BuildSettings
 from bird_training.masks import read_mask
 from bird_training.records import PictureRecord
 from bird_training.sources.cutting import cut_volume, instance_map
@@ -20,12 +24,13 @@ from bird_training.sources.detect import detect
 from bird_training.sources.reading import Skipped, inside, stream_list, stream_object
 from bird_training.sources.sa_med2d import read_sa_med2d
 from bird_training.sources.sam_med2d_demo import TEST_FILE, TRAIN_FILE, stream_sam_med2d_demo
-from bird_training.sources.volumes import VolumeEntry, find_volumes
+from bird_training.sources.volumes import VolumeEntry, find_volumes, read_classes
 from bird_vlm.boxes import mask_to_box_pixel
 from bird_vlm.errors import BirdError
 from bird_vlm.slices import slice_stack
 from bird_vlm.volumes import read_volume
-from build_world import build_here, read_entries, read_facts, skipped
+from build_world import build_here, no_progress, read_entries, read_facts, skipped
+from pet_world import FACTOR, write_series
 from small_world import Drawn, write_sa_med2d
 
 
@@ -208,6 +213,95 @@ class TestVolumes:
             for facts in read_facts(tmp_path / "out", side):
                 if facts["case"] == "b":
                     assert not {"left kidney", "spleen"} & set(facts["absent"])
+
+    def test_a_window_shows_what_it_is_for(self, tmp_path):
+        folder, _ = a_labelled_scan(tmp_path, "scan")
+        [entry] = find_volumes(describe(folder, a_row("scan")))
+        greys = {}
+        for window in (None, "soft tissue", "bone"):
+            greys[window] = set()
+            for record in cut(entry, tmp_path / str(window), window=window):
+                with Image.open(record.image) as picture:
+                    greys[window] |= {grey for _, grey in picture.getcolors()}
+        assert greys[None] == greys["soft tissue"] == {0, 128, 178}  # air, body at 40, organs 120
+        assert greys["bone"] == {0, 76, 88}
+
+    def test_a_window_of_another_modality_leaves_a_volume_out_and_says_why(self, tmp_path):
+        for case in ("a", "b"):
+            folder, _ = a_labelled_scan(tmp_path / "source", case)
+        describe(folder, a_row("a"), a_row("b", modality="mr"))
+        report = build_here(folder, tmp_path / "out", window="lung")
+        assert report["settings"]["window"] == "lung"
+        assert {f["case"] for f in read_facts(tmp_path / "out", "train")} == {"a"}
+        assert "'lung' is for ct and" in skipped(tmp_path / "out")["b"]
+        with pytest.raises(BirdError, match=r"another window \('lung', now None\)"):
+            build_here(folder, tmp_path / "out")
+
+    def test_a_pet_series_is_cut_in_suv(self, tmp_path):
+        def hot(header: pydicom.Dataset) -> None:
+            header.Rows = header.Columns = 40
+            values = np.full((40, 40), 500, np.uint16)
+            values[10:20, 5:25] = 4000
+            header.PixelData = values.tobytes()
+
+        slopes = (1.0, 2.0, 4.0)  # each slice is scaled on its own
+        series = write_series(tmp_path / "pet", hot, slopes)
+        volume = read_volume(series)
+        labels = (volume.array == volume.array.max((0, 1))).astype(np.uint8)
+        nibabel.save(nibabel.Nifti1Image(labels, volume.ijk_to_ras), tmp_path / "lesion.nii.gz")
+        row = {"image": "pet", "labels": "lesion.nii.gz", "modality": "pet"}
+        [entry] = find_volumes(describe(tmp_path, row | {"classes": {"1": "tumor"}}))
+        records = cut(entry, tmp_path / "out", step=1, window="suv")
+        assert len(records) == 3
+        for record, slope in zip(records, slopes, strict=True):
+            with Image.open(record.image) as picture:
+                values = np.asarray(picture)
+            [lesion] = record.objects
+            suv = np.clip(4000 * slope * FACTOR, 0, 10)
+            assert values[read_mask(lesion)] == pytest.approx(suv * 25.5, abs=0.51)
+            assert values[0, 0] == pytest.approx(500 * slope * FACTOR * 25.5, abs=0.51)
+
+    def test_pictures_have_no_window_to_choose(self, tmp_path):
+        folder = write_sa_med2d(tmp_path / "source", [Drawn("ct_00--BTCV--p01--z_0001")])
+        with pytest.raises(BirdError, match=r"window: .* holds pictures \(SA-Med2D-20M\)"):
+            build_here(folder, tmp_path / "out", window="lung")
+        assert not (tmp_path / "out").exists()
+
+    def test_a_preview_cuts_a_few_volumes_and_estimates_the_rest(self, tmp_path, monkeypatch):
+        rows = []
+        for case in map(str, range(8)):
+            folder, _ = a_labelled_scan(tmp_path / "source", case)
+            rows.append(a_row(case))
+        broken = a_row("missing")
+        describe(folder, *rows[:4], broken, *rows[4:])
+        cuts = []
+        monkeypatch.setattr(
+            "bird_training.sources.cutting.cut_volume",
+            lambda entry, *rest, **how: cuts.append(entry.case) or cut_volume(entry, *rest, **how),
+        )
+        for limit in (None, 7):
+            cuts.clear()
+            settings = BuildSettings(folder, limit=limit, slice_step=2)
+            told = preview_build(settings, no_progress)
+            assert "<box>" in told
+            found = re.search(r"about ([\d,]+) of ([\d,]+) pictures", told)
+            assert int(found[2]) == pytest.approx(8 * 14, rel=0.2)
+            assert int(found[1]) == (limit or int(found[2]))
+            assert len(cuts) == 4  # three that can be read, and the missing one in the middle
+            assert "missing" in cuts
+
+    @pytest.mark.parametrize("content", ["[1]", "{", '{"liver": 5}', '{"5": "liver"'])
+    def test_broken_classes_are_named(self, tmp_path, content):
+        path = tmp_path / "classes.json"
+        path.write_text(content)
+        with pytest.raises(BirdError, match=str(path)):
+            read_classes(path)
+
+    def test_classes_may_be_in_a_file(self, tmp_path):
+        (tmp_path / "classes.json").write_text('{"17": "left_hippocampus", "0": "background"}')
+        assert read_classes(tmp_path / "classes.json") == {17: "left_hippocampus", 0: "background"}
+        [entry] = find_volumes(describe(tmp_path, a_row("x", classes="classes.json")))
+        assert entry.classes == ((17, "left hippocampus"),)
 
     def test_a_label_map_of_another_grid_is_refused(self, tmp_path):
         folder, _ = a_labelled_scan(tmp_path, "scan")

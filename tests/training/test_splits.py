@@ -53,14 +53,25 @@ def test_every_data_set_has_its_share_of_cases_and_at_least_one_on_each_side(cas
 @given(CASES, FRACTIONS, st.data())
 def test_twins_are_never_parted(cases, fraction, data):
     records = the_records(cases)
-    pairs = [] if not records else data.draw(st.lists(st.tuples(*[st.sampled_from(records)] * 2)))
-    twins = [(a, b) for a, b in pairs if a.dataset == b.dataset]
+    pairs = st.tuples(*[st.sampled_from(records)] * 2) if records else st.nothing()
+    twins = data.draw(st.lists(pairs))
     train, test = split_by_case(records, fraction, twins)
     assert Counter(train) + Counter(test) == Counter(records)
     assert not cases_of(train) & cases_of(test)
     side = dict.fromkeys(cases_of(train), "train") | dict.fromkeys(cases_of(test), "test")
     for first, second in twins:
         assert side[first.dataset, first.case] == side[second.dataset, second.case]
+
+
+def test_twins_of_two_data_sets_leave_the_choice_of_all_others_as_it_is():
+    records = the_records([(d, f"p{n:02d}", "ct") for d in ("ACDC", "BTCV") for n in range(20)])
+    _, before = split_by_case(records, 0.3)
+    held_out = next(r for r in before if r.dataset == "ACDC")
+    stays = next(r for r in records if r.dataset == "BTCV" and r not in before)
+    _, after = split_by_case(records, 0.3, [(held_out, stays)])
+    assert {held_out.case, stays.case} <= {r.case for r in after}
+    assert stays in after  # it follows the first data set's
+    assert [r for r in after if r is not stays] == before
 
 
 def test_a_twin_that_is_not_among_the_pictures_does_not_matter():

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image, ImageEnhance
 from scipy.ndimage import gaussian_filter
 
+from bird_training import twins
 from bird_training.records import PictureRecord
 from bird_training.splits import split_by_case
 from bird_training.twins import find_twins
@@ -59,9 +60,20 @@ def test_slices_of_one_case_are_no_twins(tmp_path):
     assert find_twins(records) == []
 
 
-def test_other_data_sets_are_not_compared(tmp_path):
+def test_a_picture_in_two_data_sets_is_found_though_its_case_has_one_name(tmp_path):
     first = kept(tmp_path, "p1", a_scene(1))
-    assert find_twins([first, kept(tmp_path, "p1", a_scene(1), dataset="ACDC")]) == []
+    second = kept(tmp_path, "p1", brighter(a_scene(1)), dataset="ACDC")
+    other = kept(tmp_path, "p2", a_scene(2), dataset="ACDC")
+    assert find_twins([first, other, second]) == [(first, second)]
+
+
+def test_twins_far_apart_in_a_long_list_are_found(tmp_path, monkeypatch):
+    """Pictures are compared tile by tile."""
+    monkeypatch.setattr(twins, "_TILE", 4)
+    records = [kept(tmp_path, f"p{seed}", a_scene(seed)) for seed in range(11)]
+    again = [kept(tmp_path, f"q{seed}", scaled(a_scene(seed))) for seed in (0, 5, 10)]
+    found = find_twins([*records, *again])
+    assert set(found) == {(records[seed], a) for seed, a in zip((0, 5, 10), again, strict=True)}
 
 
 def test_even_pictures_are_no_twins(tmp_path):
@@ -85,11 +97,12 @@ def test_a_picture_that_cannot_be_read_is_named(tmp_path):
 
 @pytest.mark.shared
 def test_real_twins_stay_on_one_side(real_records):
-    twins = find_twins(real_records)
-    found = {(a.dataset, a.case, b.case) for a, b in twins}
+    pairs = find_twins(real_records)
+    found = {((a.dataset, a.case), (b.dataset, b.case)) for a, b in pairs}
     assert 10 < len(found) < 100  # of ten million pairs
-    assert not {dataset for dataset, *_ in found} & {"BTCV", "ACDC", "LIDC-IDRI"}
-    for side in split_by_case(real_records, 0.15, twins):
+    assert all(first[0] == second[0] for first, second in found)  # these data sets share no scan
+    assert not {first[0] for first, _ in found} & {"BTCV", "ACDC", "LIDC-IDRI"}
+    for side in split_by_case(real_records, 0.15, pairs):
         cases = {(r.dataset, r.case) for r in side}
-        for dataset, first, second in found:
-            assert ((dataset, first) in cases) == ((dataset, second) in cases)
+        for first, second in found:
+            assert (first in cases) == (second in cases)

@@ -21,6 +21,8 @@ class PlacedObject:
 
     label: str  # natural name, e.g. "right kidney"
     box_norm: BoxNorm
+    area_norm: int | None = None  # of its mask, in square thousandths as the box's; None: not known
+    parts: int = 1  # connected areas of its mask
 
 
 @dataclass(frozen=True)

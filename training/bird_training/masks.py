@@ -1,4 +1,4 @@
-"""The masks of annotated objects, from their files, and the boxes around them.
+"""The masks of annotated objects, from their files, and their connected areas.
 
 Knows nothing about pictures, tensors or words.
 """
@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import numpy as np
 from PIL import Image
+from scipy import ndimage
 
-from bird_training.records import ObjectRecord, PictureRecord
-from bird_vlm.boxes import BoxNorm, mask_to_box_pixel, pixel_to_norm
+from bird_training.records import ObjectRecord
 from bird_vlm.errors import BirdError
+
+_MIN_PIXELS = 4  # of an area, below which it is noise of the mask
+_EVERYWHERE = np.ones((3, 3), int)  # areas that touch at a corner are one
 
 
 def read_mask(item: ObjectRecord) -> np.ndarray:
@@ -26,19 +29,12 @@ def read_mask(item: ObjectRecord) -> np.ndarray:
     return values > 0 if item.value is None else values == item.value
 
 
-def record_boxes_norm(record: PictureRecord, most: int) -> dict[str, list[BoxNorm]]:
-    """The boxes of each object on a picture, the largest masks first and at most `most` of them.
+def connected_areas(mask: np.ndarray) -> list[np.ndarray]:
+    """The connected areas of a mask (height, width), each bool of its shape; specks are left out.
 
-    Objects whose mask is empty have none and are left out. Raises BirdError as `read_mask`.
+    >>> [int(area.sum()) for area in connected_areas(np.array([[1, 1, 0, 1], [1, 1, 0, 0]]))]
+    [4]
     """
-    boxes: dict[str, list[tuple[int, BoxNorm]]] = {}
-    for item in record.objects:
-        mask = read_mask(item)
-        box_pixel = mask_to_box_pixel(mask)
-        if box_pixel:
-            box_norm = pixel_to_norm(box_pixel, mask.shape[1], mask.shape[0])
-            boxes.setdefault(item.label, []).append((int(mask.sum()), box_norm))
-    return {
-        label: [box for _, box in sorted(found, reverse=True)[:most]]
-        for label, found in boxes.items()
-    }
+    parts, _ = ndimage.label(mask, _EVERYWHERE)
+    sizes = np.bincount(parts.ravel())[1:]
+    return [parts == part for part, size in enumerate(sizes, start=1) if size >= _MIN_PIXELS]

@@ -5,14 +5,48 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
-
 from bird_training.records import PictureRecord
 
 Twins = Iterable[tuple[PictureRecord, PictureRecord]]
-_Case = tuple[str, str]  # dataset, case
+Case = tuple[str, str]  # data set, case
 _SALT = "held out"
+
+
+class CaseGroups:
+    """Cases in groups that grow together, each led by the first of its names."""
+
+    def __init__(self, cases: Iterable[Case] = ()) -> None:
+        self.leader: dict[Case, Case] = {case: case for case in cases}
+
+    def __contains__(self, case: Case) -> bool:
+        return case in self.leader
+
+    def of(self, case: Case) -> Case:
+        """The first case of the group."""
+        while self.leader[case] != case:
+            self.leader[case] = case = self.leader[self.leader[case]]
+        return case
+
+    def join(self, case: Case, other: Case) -> None:
+        first, second = sorted((self.of(case), self.of(other)))
+        self.leader[second] = first
+
+    def held_out(self, fraction: float) -> set[Case]:
+        """The cases of the test side, whole groups: of each data set `fraction` of its groups.
+
+        A group of several data sets counts for that of its first case. At least one group of a data
+        set is held out and at least one stays. The choice hangs on names alone.
+        """
+        by_dataset: dict[str, list[Case]] = {}
+        for case in self.leader:
+            if self.of(case) == case:
+                by_dataset.setdefault(case[0], []).append(case)
+        chosen = {
+            case
+            for leaders in by_dataset.values()
+            for case in sorted(leaders, key=_rank)[: _count(len(leaders), fraction)]
+        }
+        return {case for case in self.leader if self.of(case) in chosen}
 
 
 def split_by_case(
@@ -25,13 +59,12 @@ def split_by_case(
     matter. The choice hangs on names alone, so it is the same on every machine, and a case of
     several modalities falls on one side.
     """
-    groups = _groups({(r.dataset, r.case) for r in records}, twins)
-    held_out = {
-        case
-        for dataset in groups.values()
-        for group in sorted(dataset, key=_rank)[: _count(len(dataset), test_fraction)]
-        for case in group
-    }
+    groups = CaseGroups((r.dataset, r.case) for r in records)
+    for one, other in twins:
+        first, second = (one.dataset, one.case), (other.dataset, other.case)
+        if first in groups and second in groups:
+            groups.join(first, second)
+    held_out = groups.held_out(test_fraction)
     sides: tuple[list[PictureRecord], list[PictureRecord]] = ([], [])
     for record in records:
         sides[(record.dataset, record.case) in held_out].append(record)
@@ -42,26 +75,6 @@ def _count(groups: int, fraction: float) -> int:
     return min(max(1, round(fraction * groups)), groups - 1)
 
 
-def _groups(cases: set[_Case], twins: Twins) -> dict[str, list[list[_Case]]]:
-    """By dataset, the cases that must stay together."""
-    ordered = sorted(cases)
-    number = {case: i for i, case in enumerate(ordered)}
-    pairs = [((a.dataset, a.case), (b.dataset, b.case)) for a, b in twins]
-    edges = [(number[a], number[b]) for a, b in pairs if a in number and b in number]
-    rows, columns = zip(*edges, strict=True) if edges else ((), ())
-    shape = (len(ordered), len(ordered))
-    _, component = connected_components(
-        coo_array(([1] * len(edges), (list(rows), list(columns))), shape=shape), directed=False
-    )
-    together: dict[int, list[_Case]] = {}
-    for case, label in zip(ordered, component, strict=True):
-        together.setdefault(int(label), []).append(case)
-    by_dataset: dict[str, list[list[_Case]]] = {}
-    for group in together.values():
-        by_dataset.setdefault(group[0][0], []).append(group)
-    return by_dataset
-
-
-def _rank(group: list[_Case]) -> str:
-    dataset, case = group[0]
-    return hashlib.sha256(f"{_SALT}/{dataset}/{case}".encode()).hexdigest()
+def _rank(case: Case) -> str:
+    dataset, name = case
+    return hashlib.sha256(f"{_SALT}/{dataset}/{name}".encode()).hexdigest()

@@ -32,6 +32,7 @@ class CutTask:
     images: Path
     planes: tuple[Plane, ...]
     step: int | None
+    window: str | None = None
 
     def __call__(self, number: int) -> None:
         """Cuts volume `number` unless that is done."""
@@ -48,9 +49,8 @@ class CutTask:
                 return
             maps = self.work / _MAPS
             try:
-                records, names = cut_volume(
-                    entry, self.images, maps, planes=self.planes, step=self.step
-                )
+                how = {"planes": self.planes, "step": self.step, "window": self.window}
+                records, names = cut_volume(entry, self.images, maps, **how)
             except BirdError as error:
                 lines.add({"skipped": [entry.stem, " ".join(str(error).split())]})
                 return
@@ -71,9 +71,9 @@ def write_entries(work: Path, entries: Iterable[VolumeEntry | Skipped]) -> int:
     return lines.count
 
 
-def cut_records(work: Path, volumes: int) -> Iterator[Found]:
-    """The slices of all volumes, one by one."""
-    for number in range(volumes):
+def cut_records(work: Path, volumes: Iterable[int]) -> Iterator[Found]:
+    """The slices of these volumes, one by one."""
+    for number in volumes:
         annotated: tuple[str, ...] = ()
         with _part(work, number).open(encoding="utf-8") as lines:
             for line in lines:

@@ -6,19 +6,17 @@ Reads one picture at a time. Knows nothing about how parts came about.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bird_training.building.cases import Case, CaseGroups
 from bird_training.building.plan import Plan
 from bird_training.building.shards import facts_to_json, read_parts
 from bird_training.facts import TASKS, PictureFacts, Turn, WrittenPicture
-from bird_training.records import PictureRecord
 from bird_training.released import CAPTION_QUESTION, JsonListFile, entry
 from bird_training.sources.reading import Skipped
-from bird_training.splits import split_by_case
+from bird_training.splits import Case
 
 SIDES = ("train", "test")
 FILES = (*TASKS, "dialogues", "captions")
@@ -33,26 +31,23 @@ class Merged:
     pictures: Counter = field(default_factory=Counter)  # by (side, modality)
     entries: Counter = field(default_factory=Counter)  # by (side, file)
     absent: Counter = field(default_factory=Counter)  # grounding questions without a box, by side
+    augmented: int = 0  # of the pictures
     skipped: int = 0
     cases: Counter = field(default_factory=Counter)  # by side
-
-
-def held_out_cases(groups: CaseGroups, test_fraction: float) -> set[Case]:
-    """The cases of the test side; those in one group are on one side."""
-    stands = {case: _stand_in(case) for case in groups.leader}
-    twins = [(stands[case], stands[first]) for case, first in groups.joined()]
-    _, test = split_by_case([stands[case] for case in sorted(stands)], test_fraction, twins)
-    return {(record.dataset, record.case) for record in test}
 
 
 def merge_parts(
     out: Path,
     work: Path,
     plan: Plan,
-    held_out: set[Case],
+    shards: int,
+    held_out: Collection[Case],
     show: Callable[[int, int], None] = lambda done, total: None,
 ) -> Merged:
-    """Writes all files of both sides and skipped.jsonl, in the order of the pictures' names."""
+    """Writes all files of both sides and skipped.jsonl, in the order of the pictures' names.
+
+    Those from the plan's shards come first, then the augmented ones, up to `shards`.
+    """
     merged = Merged()
     cases: set[Case] = set()
     with ExitStack() as files:
@@ -65,8 +60,8 @@ def merge_parts(
 
         for item in plan.skipped():
             skip(item)
-        for shard in range(plan.shards):
-            show(shard, plan.shards)
+        for shard in range(shards):
+            show(shard, shards)
             for item in read_parts(work, shard):
                 if isinstance(item, Skipped):
                     skip(item)
@@ -76,6 +71,7 @@ def merge_parts(
                 side = SIDES[case in held_out]
                 sides[side].add(facts, written)
                 merged.pictures[side, facts.modality] += 1
+                merged.augmented += shard >= plan.shards
                 merged.absent[side] += sum(_is_absence(turn) for turn in written.turns)
                 if case not in cases:
                     cases.add(case)
@@ -115,8 +111,3 @@ class _Side:
 
 def _is_absence(turn: Turn) -> bool:
     return turn.task == "VG" and "<box>" not in turn.answer
-
-
-def _stand_in(case: Case) -> PictureRecord:
-    dataset, name = case
-    return PictureRecord("", Path(), "", dataset, name, ())

@@ -16,11 +16,12 @@ from PIL import Image
 
 from bird_training.building.sampling import draw
 from bird_training.facts import PictureFacts, PlacedObject
-from bird_training.masks import read_mask
+from bird_training.masks import connected_areas, read_mask
 from bird_training.records import ObjectRecord, PictureRecord
 from bird_training.regions import REGIONS, Vocabulary
 from bird_training.sources.modalities import check_modality
-from bird_vlm.boxes import BoxNorm, mask_to_box_pixel, pixel_to_norm
+from bird_vlm.boxes import NORM_MAX, mask_to_box_pixel, pixel_to_norm
+from bird_vlm.contract import BoxPixel
 from bird_vlm.errors import BirdError
 from bird_vlm.labels import without_side
 
@@ -63,11 +64,8 @@ def picture_facts(
     """
     check_modality(record.modality)
     width, height = _size(record)
-    placed = [
-        PlacedObject(_said(item.label, record.plane), box_norm)
-        for item in record.objects
-        if (box_norm := _box_norm(item, width, height))
-    ]
+    found = (_placed(item, record.plane, width, height) for item in record.objects)
+    placed = [o for o in found if o]
     return PictureFacts(
         id=med_grit_id(record),
         image=record.image,
@@ -136,14 +134,24 @@ def _size(record: PictureRecord) -> tuple[int, int]:
         raise BirdError(f"{record.image}: cannot be read as a picture ({error})") from error
 
 
-def _box_norm(item: ObjectRecord, width: int, height: int) -> BoxNorm | None:
+def _placed(item: ObjectRecord, plane: str, width: int, height: int) -> PlacedObject | None:
     mask = read_mask(item)
     if mask.shape != (height, width):
         raise BirdError(
             f"{item.mask}: is {mask.shape[1]} x {mask.shape[0]}, its picture {width} x {height}"
         )
-    if np.count_nonzero(mask) < MIN_PIXELS:
+    pixels = np.count_nonzero(mask)
+    if pixels < MIN_PIXELS:
         return None
-    box_norm = pixel_to_norm(mask_to_box_pixel(mask), width, height)
+    box_pixel = mask_to_box_pixel(mask)
+    box_norm = pixel_to_norm(box_pixel, width, height)
     x0, y0, x1, y1 = box_norm
-    return box_norm if min(x1 - x0, y1 - y0) >= MIN_EDGE_NORM else None
+    if min(x1 - x0, y1 - y0) < MIN_EDGE_NORM:
+        return None
+    area_norm = round(pixels * NORM_MAX**2 / (width * height))
+    return PlacedObject(_said(item.label, plane), box_norm, area_norm, _parts(mask, box_pixel))
+
+
+def _parts(mask: np.ndarray, box_pixel: BoxPixel) -> int:
+    x0, y0, x1, y1 = map(int, box_pixel)
+    return max(1, len(connected_areas(mask[y0:y1, x0:x1])))

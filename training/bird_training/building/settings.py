@@ -5,6 +5,7 @@ Knows nothing about pictures.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from typing import Any
 
 from bird_training.building.merge import SIDES, SKIPPED_FILE
 from bird_training.sources.detect import Source
+from bird_training.sources.slicing import check_window
 from bird_training.writers.options import WriterOptions
 from bird_training.writers.prompting import Prompts
 from bird_vlm.contract import Plane
@@ -24,11 +26,13 @@ REPORT_FILE = "build.json"
 REFUSED_FILE = "not_by_llm.jsonl"
 SHEET_FILE = "sheet.png"
 IMAGES = "images"
+AUGMENTED = "augmented"  # copies of the pictures of the train side
 WORK = ".build"
 _SETTINGS_FILE = "settings.json"
 _OWN_KEYS = frozenset({"source", "layout", "index", "writer", "test_fraction", "seed"})
 _REPORT_KEYS = frozenset({"settings", "found", "taken", "skipped", "sides"})
-_WRITTEN = (*SIDES, IMAGES, SKIPPED_FILE, REFUSED_FILE, REPORT_FILE, SHEET_FILE, WORK)
+_BLOCK = 2**20  # bytes
+_WRITTEN = (*SIDES, IMAGES, AUGMENTED, SKIPPED_FILE, REFUSED_FILE, REPORT_FILE, SHEET_FILE, WORK)
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,9 @@ class BuildSettings:
     limit: int | None = None  # pictures; None: all
     slice_step: int | None = None  # None: every slice of a picture folder, one per 5 mm of a volume
     planes: tuple[Plane, ...] = ("axial",)  # to cut volumes in
+    window: str | None = None  # of volumes, by a name of `slicing.WINDOWS`; None: automatic
     modality: str | None = None  # of pictures whose layout does not tell it
+    augment: int = 0  # augmented copies of each picture of the train side
     copy_images: bool = False
     seed: int = 0
 
@@ -66,18 +72,28 @@ def clear(out: Path) -> None:
 
 
 def describe(settings: BuildSettings, source: Source) -> dict[str, Any]:
-    """All that the output hangs on, as JSON. Raises BirdError where the writer cannot be used."""
-    files = [(path.name, *_stamp(path)) for path in source.index]
+    """All that the output hangs on, as JSON.
+
+    Raises BirdError where the writer or the window cannot be used, or an index file is missing.
+    """
+    check_window(settings.window)
+    if settings.window and not source.volumes:
+        raise BirdError(
+            f"window: {source.folder} holds pictures ({source.layout}), which have their windows "
+            "already; leave it out"
+        )
     return {
         "source": str(source.folder),
         "layout": source.layout,
-        "index": [{"file": name, "bytes": size, "changed_ns": t} for name, size, t in files],
+        "index": [_stamp(path) for path in source.index],
         "writer": _describe_writer(settings.writer),
         "test_fraction": settings.test_fraction,
         "limit": settings.limit,
         "slice_step": settings.slice_step,
         "planes": list(settings.planes) if source.volumes else None,
+        "window": settings.window,
         "modality": settings.modality,
+        "augment": settings.augment,
         "copy_images": settings.copy_images,
         "seed": settings.seed,
     }
@@ -95,11 +111,19 @@ def _describe_writer(options: WriterOptions) -> dict[str, Any]:
     return told | {name: getattr(options, name) for name in names} | {"prompts": prompts}
 
 
-def _stamp(path: Path) -> tuple[int, int]:
-    if not path.is_file():
-        raise BirdError(f"{path}: missing; is this folder complete?")
-    status = path.stat()
-    return status.st_size, status.st_mtime_ns
+def _stamp(path: Path) -> dict[str, Any]:
+    """By content: a copy of a file is the same, and one replaced within a tick of the clock not."""
+    digest, size = hashlib.sha256(), 0
+    try:
+        with path.open("rb") as file:
+            while block := file.read(_BLOCK):
+                digest.update(block)
+                size += len(block)
+    except FileNotFoundError as error:
+        raise BirdError(f"{path}: missing; is this folder complete?") from error
+    except OSError as error:
+        raise BirdError(f"{path}: cannot be read ({error})") from error
+    return {"file": path.name, "bytes": size, "sha256": digest.hexdigest()}
 
 
 def finished(out: Path, told: dict[str, Any]) -> dict[str, Any] | None:
@@ -126,7 +150,7 @@ def begin(out: Path, told: dict[str, Any]) -> None:
         return
     if _holds_others(out / WORK):
         raise BirdError(f"{out / WORK}: is from elsewhere; choose a new folder")
-    if taken := [name for name in (*SIDES, IMAGES) if (out / name).exists()]:
+    if taken := [name for name in (*SIDES, IMAGES, AUGMENTED) if (out / name).exists()]:
         raise BirdError(f"{out}: has {taken[0]} from elsewhere; choose a new folder")
     try:
         (out / WORK).mkdir(parents=True, exist_ok=True)

@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 
-from bird_training import twins
 from bird_training.building.metadata import picture_facts
 from bird_training.building.plan import Plan
 from bird_training.building.stopping import check_stop
@@ -27,13 +26,14 @@ from bird_training.records import PictureRecord
 from bird_training.regions import Vocabulary
 from bird_training.released import JsonListFile
 from bird_training.sources.reading import Skipped
+from bird_training.twins import signs_of
 from bird_training.writers.offline import OfflineWriter
 from bird_training.writers.plan import check_facts, picture_rng
 from bird_vlm.errors import BirdError
 
 PLAN_FILE = "plan.sqlite"
 PARTS = "parts"
-_SIGNS = 256  # bits of a difference hash
+_SIGN_BYTES = 32  # of a difference hash
 
 
 @dataclass(frozen=True)
@@ -49,32 +49,29 @@ class ShardTask:
 
     def __call__(self, number: int) -> None:
         """Writes the facts of shard `number`, and the words, unless they are there."""
-        part = _part(self.work, number, "facts")
+        part = facts_file(self.work, number)
         if not part.exists():
             self._write_facts(part, number)
-        if self.offline_writer and not words_file(self.work, number).exists():
-            with WordsFile(self.work, number) as words:
-                for facts in read_facts(self.work, number):
-                    rng = picture_rng(facts, self.seed)
-                    words.add(self.offline_writer.write(facts, rng))
+        if self.offline_writer:
+            write_words_offline(self.work, number, self.offline_writer, self.seed)
 
     def _write_facts(self, part: Path, number: int) -> None:
         plan_file = self.work / PLAN_FILE
         plan, vocabulary = _opened(plan_file, plan_file.stat().st_mtime_ns)
-        signs = []
+        signs: list[np.ndarray] = []
         with JsonListFile(part, lines=True) as lines:
             for record, annotated in plan.shard(number):
                 check_stop()
                 try:
                     facts = self._facts(record, vocabulary, annotated)
-                    sign = twins.signs_of(record)
+                    sign = signs_of(record.image)
                 except BirdError as error:
                     lines.add({"skipped": [record.image.name, " ".join(str(error).split())]})
                     continue
                 lines.add(facts_to_json(facts) | {"image": self._image(facts.image)})
                 signs.append(sign)
-            packed = np.packbits(np.array(signs, bool).reshape(-1, _SIGNS), axis=1)
-            np.save(_part(self.work, number, "signs"), packed)
+            rows = np.array(signs, np.uint8).reshape(-1, _SIGN_BYTES)
+            np.save(_part(self.work, number, "signs"), rows)
 
     def _facts(
         self, record: PictureRecord, vocabulary: Vocabulary, annotated: tuple[str, ...] | None
@@ -108,6 +105,19 @@ class WordsFile(JsonListFile):
     def add(self, written: WrittenPicture | None) -> None:
         """None: the picture is left out."""
         super().add(None if written is None else _words_to_json(written))
+
+
+def write_words_offline(work: Path, number: int, writer: OfflineWriter, seed: int) -> None:
+    """The words of shard `number`, unless they are there."""
+    if words_file(work, number).exists():
+        return
+    with WordsFile(work, number) as words:
+        for facts in read_facts(work, number):
+            words.add(writer.write(facts, picture_rng(facts, seed)))
+
+
+def facts_file(work: Path, number: int) -> Path:
+    return _part(work, number, "facts")
 
 
 def words_file(work: Path, number: int) -> Path:
@@ -146,13 +156,13 @@ def facts_to_json(facts: PictureFacts) -> dict[str, Any]:
 
 
 def facts_from_json(told: dict[str, Any]) -> PictureFacts:
-    objects = tuple(PlacedObject(o["label"], tuple(o["box_norm"])) for o in told["objects"])
+    objects = tuple(PlacedObject(**o | {"box_norm": tuple(o["box_norm"])}) for o in told["objects"])
     changed = {"image": Path(told["image"]), "objects": objects, "absent": tuple(told["absent"])}
     return PictureFacts(**told | changed)
 
 
 def _read_facts_or_skipped(work: Path, number: int) -> Iterator[PictureFacts | Skipped]:
-    with _part(work, number, "facts").open(encoding="utf-8") as lines:
+    with facts_file(work, number).open(encoding="utf-8") as lines:
         for line in lines:
             told = json.loads(line)
             yield Skipped(*told["skipped"]) if "skipped" in told else facts_from_json(told)

@@ -19,12 +19,12 @@ from bird_training.building.sampling import draw
 from bird_training.building.shards import facts_from_json
 from bird_training.conversations import stream_records
 from bird_training.facts import PictureFacts
+from bird_training.sources.reading import read_slice_picture
 from bird_vlm.boxes import norm_to_pixel
 from bird_vlm.overlay import label_colours
-from bird_vlm.slices import slice_stack
-from bird_vlm.volumes import read_volume
-from bird_vlm.windows import slice_picture
 
+Colour = tuple[int, int, int]
+Font = ImageFont.FreeTypeFont
 WIDTH = 1960  # pixels
 COLUMNS = 2
 _PICTURE = 380  # edge of the square that a picture is fitted into
@@ -67,15 +67,9 @@ def write_sheet(out: Path, path: Path, per_modality: int = 2) -> int:
             for record in stream_records(out / side / f"{name}.json"):
                 if card := wanted.get(record["id"]):
                     card.said[name] += record["conversations"]
-    height = _PICTURE + 2 * _GAP
-    rows = -(-len(cards) // COLUMNS)
-    sheet = Image.new("RGB", (WIDTH, _TITLE + _MARGIN + rows * (height + _GAP)), _BACKGROUND)
-    ImageDraw.Draw(sheet).text((_MARGIN, 20), _title(cards), _INK, _BIG)
     width = (WIDTH - 2 * _MARGIN - (COLUMNS - 1) * _GAP) // COLUMNS
-    for number, card in enumerate(cards):
-        row, column = divmod(number, COLUMNS)
-        place = _MARGIN + column * (width + _GAP), _TITLE + row * (height + _GAP)
-        sheet.paste(_draw_card(out, card, (width, height)), place)
+    sheet = _arranged([_draw_card(out, card, width) for card in cards])
+    ImageDraw.Draw(sheet).text((_MARGIN, 20), _title(cards), _INK, _BIG)
     unfinished = path.with_name(f".{path.name}.unfinished")
     sheet.save(unfinished, format="PNG")
     unfinished.replace(path)
@@ -107,34 +101,51 @@ def _all_facts(out: Path) -> Iterator[tuple[str, PictureFacts]]:
                 yield side, facts_from_json(json.loads(line))
 
 
+def _arranged(drawn: Sequence[Image.Image]) -> Image.Image:
+    """The cards in rows, each row as tall as its tallest card."""
+    rows = [drawn[start : start + COLUMNS] for start in range(0, len(drawn), COLUMNS)]
+    heights = [max(card.height for card in row) for row in rows]
+    size = WIDTH, _TITLE + _MARGIN + sum(height + _GAP for height in heights)
+    sheet, y = Image.new("RGB", size, _BACKGROUND), _TITLE
+    for row, height in zip(rows, heights, strict=True):
+        x = _MARGIN
+        for card in row:
+            sheet.paste(_CARD, (x, y, x + card.width, y + height))
+            sheet.paste(card, (x, y))
+            x += card.width + _GAP
+        y += height + _GAP
+    return sheet
+
+
 def _title(cards: Sequence[Card]) -> str:
     modalities = len({card.facts.modality for card in cards})
     return f"Med-GRIT   |   {len(cards)} pictures of {modalities} modalities"
 
 
-def _draw_card(out: Path, card: Card, size: tuple[int, int]) -> Image.Image:
-    canvas = Image.new("RGB", size, _CARD)
-    facts = card.facts
-    colours = label_colours(sorted({o.label for o in facts.objects}))
-    picture = _draw_picture(out, facts, colours)
-    indent = (_PICTURE - picture.width) // 2, (_PICTURE - picture.height) // 2
-    canvas.paste(picture, (_GAP + indent[0], _GAP + indent[1]))
-    text = _Column(canvas, 2 * _GAP + _PICTURE, _GAP)
-    known = (facts.modality, facts.dataset, facts.case, facts.region, facts.plane, card.side)
-    text.line(" · ".join(filter(None, known)), _INK, _BOLD)
-    text.words([(label, colour) for label, colour in colours.items()])
-    for name, (tag, colour) in _TAGS.items():
-        for question, answer in card.said[name]:
-            text.exchange(tag, colour, _plain(question), _plain(answer), name != "captions")
+def _draw_card(out: Path, card: Card, width: int) -> Image.Image:
+    """The picture with the text beside it, as tall as they need."""
+    colours = label_colours(sorted({o.label for o in card.facts.objects}))
+    picture = _draw_picture(out, card.facts, colours)
+    text = _text_of(card, colours, 2 * _GAP + _PICTURE, width - _GAP)
+    canvas = Image.new("RGB", (width, max(_PICTURE + _GAP, text.y) + _GAP), _CARD)
+    canvas.paste(picture, (_GAP + (_PICTURE - picture.width) // 2, _GAP))
+    text.draw(canvas)
     return canvas
 
 
-def _draw_picture(
-    out: Path, facts: PictureFacts, colours: dict[str, tuple[int, int, int]]
-) -> Image.Image:
-    volume = read_volume(out / facts.image)
-    shown = slice_picture(volume, slice_stack(volume.geometry(), "axial"), 0)
-    picture = Image.fromarray(shown).convert("RGB")
+def _text_of(card: Card, colours: dict[str, Colour], left: int, right: int) -> _Column:
+    facts, text = card.facts, _Column(left, right, _GAP)
+    known = (facts.modality, facts.dataset, facts.case, facts.region, facts.plane, card.side)
+    text.line(" · ".join(filter(None, known)), _INK, _BOLD)
+    text.words(list(colours.items()))
+    for name, (tag, colour) in _TAGS.items():
+        for question, answer in card.said[name]:
+            text.exchange(tag, colour, _plain(question), _plain(answer), name != "captions")
+    return text
+
+
+def _draw_picture(out: Path, facts: PictureFacts, colours: dict[str, Colour]) -> Image.Image:
+    picture = Image.fromarray(read_slice_picture(out / facts.image)).convert("RGB")
     scale = _PICTURE / max(picture.size)
     size = tuple(max(1, round(edge * scale)) for edge in picture.size)
     picture = picture.resize(size, Image.Resampling.BICUBIC)
@@ -151,50 +162,49 @@ def _plain(text: str) -> str:
 
 
 class _Column:
-    """Text that flows down a card and is cut off at its end."""
+    """Text that flows down between two edges; `y` is where it ends."""
 
-    def __init__(self, canvas: Image.Image, x: int, y: int) -> None:
-        self.draw = ImageDraw.Draw(canvas)
-        self.x, self.y = x, y
-        self.right, self.bottom = canvas.width - _GAP, canvas.height - _GAP
+    def __init__(self, left: int, right: int, top: int) -> None:
+        self.left, self.right, self.y = left, right, top
+        self.placed: list[tuple[tuple[float, float], str, Colour, Font]] = []
 
-    def line(self, text: str, colour: tuple[int, int, int], font=_FONT, indent: int = 0) -> None:
-        for part in self._wrapped(text, font, self.right - self.x - indent):
-            height = font.size + 5
-            if self.y + height > self.bottom:
-                return
-            self.draw.text((self.x + indent, self.y), part, colour, font)
-            self.y += height
+    def line(self, text: str, colour: Colour, font: Font = _FONT, indent: int = 0) -> None:
+        for part in _wrapped(text, font, self.right - self.left - indent):
+            self.placed.append(((self.left + indent, self.y), part, colour, font))
+            self.y += round(font.size) + 5
 
-    def words(self, coloured: Sequence[tuple[str, tuple[int, int, int]]]) -> None:
+    def words(self, coloured: Sequence[tuple[str, Colour]]) -> None:
         """Words in their colours, side by side."""
-        x = self.x
+        x = self.left
         for word, colour in coloured:
-            length = self.draw.textlength(word, _FONT)
-            if x > self.x and x + length > self.right:
-                x, self.y = self.x, self.y + 21
-            self.draw.text((x, self.y), word, colour, _FONT)
+            length = _FONT.getlength(word)
+            if x > self.left and x + length > self.right:
+                x, self.y = self.left, self.y + 21
+            self.placed.append(((x, self.y), word, colour, _FONT))
             x += length + 14
         self.y += 30 if coloured else 4
 
-    def exchange(
-        self, tag: str, colour: tuple[int, int, int], question: str, answer: str, ask: bool
-    ) -> None:
+    def exchange(self, tag: str, colour: Colour, question: str, answer: str, ask: bool) -> None:
         """A question and its answer beside the name of its task."""
-        if self.y + 21 > self.bottom:
-            return
-        self.draw.text((self.x, self.y), tag, colour, _SMALL)
+        self.placed.append(((self.left, self.y), tag, colour, _SMALL))
         if ask:
             self.line(question, _DIM, _SMALL, _TAG_WIDTH)
         self.line(answer, _INK, _FONT, _TAG_WIDTH)
         self.y += 5
 
-    def _wrapped(self, text: str, font, width: float) -> Iterator[str]:
-        line = ""
-        for word in text.split(" "):
-            longer = f"{line} {word}".strip()
-            if line and self.draw.textlength(longer, font) > width:
-                yield line
-                longer = word
-            line = longer
-        yield line
+    def draw(self, canvas: Image.Image) -> None:
+        pen = ImageDraw.Draw(canvas)
+        for place, text, colour, font in self.placed:
+            pen.text(place, text, colour, font)
+
+
+def _wrapped(text: str, font: Font, width: float) -> Iterator[str]:
+    """Lines of at most `width` pixels, or one word."""
+    line = ""
+    for word in text.split(" "):
+        longer = f"{line} {word}".strip()
+        if line and font.getlength(longer) > width:
+            yield line
+            longer = word
+        line = longer
+    yield line

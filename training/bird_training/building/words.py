@@ -10,14 +10,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bird_training.building.plan import SHARD, Plan
+from bird_training.building.plan import SHARD
 from bird_training.building.shards import WordsFile, read_facts, words_file
 from bird_training.writers.options import WriterOptions, open_writer, totals, write_all
 
 
 def write_words(
     work: Path,
-    plan: Plan,
+    shards: int,
+    pictures: int,
     options: WriterOptions,
     seed: int,
     report: Path,
@@ -25,10 +26,11 @@ def write_words(
 ) -> dict[str, Any]:
     """Words for all shards that have none; returns the writer's totals.
 
+    `pictures` is how many there are about, for `show`.
     Raises BirdError where the endpoint cannot be used; finished shards and answers stay.
     """
-    missing = [n for n in range(plan.shards) if not words_file(work, n).exists()]
-    done = SHARD * (plan.shards - len(missing))
+    missing = [n for n in range(shards) if not words_file(work, n).exists()]
+    done = SHARD * (shards - len(missing))
     with open_writer(options, report) as writer:
         all_facts = (facts for number in missing for facts in read_facts(work, number))
         written = write_all(writer, all_facts, seed, options.threads)
@@ -38,5 +40,5 @@ def write_words(
                     _, said = next(written)
                     words.add(said)
                     done += 1
-                    show(min(done, plan.pictures), plan.pictures)
+                    show(min(done, pictures), pictures)
         return totals(writer)

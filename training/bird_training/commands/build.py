@@ -11,14 +11,17 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from bird_training.building.build import build, preview_build
+from bird_training.building.build import build
 from bird_training.building.merge import FILES, SIDES, SKIPPED_FILE
+from bird_training.building.preview import preview_build
 from bird_training.building.settings import SHEET_FILE, BuildSettings
 from bird_training.building.sheet import write_sheet
+from bird_training.sources.slicing import SUV
 from bird_training.writers.options import WriterOptions
 from bird_vlm.console import console, progress
 from bird_vlm.contract import PLANES, check_plane
 from bird_vlm.errors import BirdError
+from bird_vlm.windows import CT_WINDOWS
 
 EPILOG = (
     "medgrit build SA-Med2D-20M/ med-grit/ --limit 60000"
@@ -65,9 +68,27 @@ def build_command(
     plane: Annotated[
         list[str] | None, typer.Option(help="To cut volumes in; may be repeated. Axial without it.")
     ] = None,
+    window: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help=f"To show volumes in: one of {', '.join(CT_WINDOWS)} for CT, or {SUV} for DICOM "
+            "PET. Without it: soft tissue for CT, the grey values that occur for all else.",
+        ),
+    ] = None,
     modality: Annotated[
         str | None, typer.Option(help="Of pictures whose layout does not tell it, e.g. ct.")
     ] = None,
+    augment: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            min=0,
+            help="Add so many changed copies of each picture of train/, never of test/: scaled, "
+            "shifted, in other grey values, and mirrored where left and right allow it. Boxes and "
+            "words follow.",
+        ),
+    ] = 0,
     copy_images: Annotated[
         bool, typer.Option("--copy-images", help="Copy the pictures instead of linking to SRC.")
     ] = False,
@@ -157,8 +178,8 @@ def build_command(
     """Turn pictures with masks into Med-GRIT: questions and answers for VG, ROC, RC and MIA.
 
     OUT/train and OUT/test get one JSON list per task in the released format, with dialogues.json,
-    captions.json and facts.jsonl (boxes and names). No case is on both sides, and within a data set
-    no near-duplicate of a picture. What cannot be used is listed in OUT/skipped.jsonl.
+    captions.json and facts.jsonl (boxes and names). No case is on both sides, nor a near-duplicate
+    of a picture, not even in another data set. What cannot be used is listed in OUT/skipped.jsonl.
 
     Ctrl-C loses nothing: the same command goes on.
     """
@@ -189,14 +210,16 @@ def build_command(
         limit=limit,
         slice_step=slice_step,
         planes=_planes(plane),
+        window=window,
         modality=modality,
+        augment=augment,
         copy_images=copy_images,
         seed=seed,
     )
-    workers = workers or os.cpu_count() or 1
     if dry_run:
-        print(preview_build(settings, progress, workers=workers))
+        print(preview_build(settings, progress))
         return
+    workers = workers or os.cpu_count() or 1
     try:
         report = build(settings, out, progress, engine=engine, workers=workers, overwrite=overwrite)
     except KeyboardInterrupt:
@@ -241,6 +264,8 @@ def _show(report: dict[str, Any], out: Path) -> None:
     table.add_row("absent objects in VG", *(f"{count:,}" for count in absent))
     Console().print(table)
     taken = f"{report['taken']:,} of {report['found']:,} pictures taken"
+    if copies := report["augmented"]:
+        taken += f"; {copies:,} augmented copies in train"
     skipped = f"; {report['skipped']:,} skipped, see {out / SKIPPED_FILE}"
     console.print(taken + (skipped if report["skipped"] else ""), soft_wrap=True)
     if not sides["test"]["cases"]:

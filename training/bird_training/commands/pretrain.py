@@ -54,13 +54,14 @@ def pretrain(
     from bird_training.pretraining import recipe
     from bird_training.sources.labelled_volume import write_labelled_slices
     from bird_training.sources.sa_med2d import read_sa_med2d
+    from bird_training.sources.volumes import read_classes
     from bird_training.splits import split_by_case
     from bird_training.twins import find_twins
 
     given = [value is not None for value in (brain, brain_labels, brain_classes)]
     if any(given) and not all(given):
         raise BirdError("brain: --brain, --brain-labels and --brain-classes go together")
-    classes = recipe.read_classes(brain_classes) if brain_classes else {}
+    classes = read_classes(brain_classes) if brain_classes else {}
     records = read_sa_med2d(source)
     with progress("looking for near-duplicates") as show:
         twins = find_twins(records, on_picture=show)

@@ -11,19 +11,16 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 from transformers.generation import GenerateDecoderOnlyOutput
 
 from bird_training.evaluation.answering import MAX_TOKENS, Answer
 from bird_training.evaluation.questions import Question
+from bird_training.sources.reading import read_slice_picture
 from bird_vlm.confidence import geometric_mean
 from bird_vlm.engine import Engine, model_folder
 from bird_vlm.errors import BadRequestError
 from bird_vlm.grammar import REF_END, REF_START, format_absent
-from bird_vlm.slices import slice_stack
-from bird_vlm.volumes import read_volume
-from bird_vlm.windows import slice_picture
 
 _NAMED = re.compile(f"{REF_START}(.*?){REF_END}")
 _SAMPLES, _SAMPLE_BYTES = 16, 1 << 16
@@ -102,19 +99,13 @@ class EngineAnswerer:
         """Answers batch by batch; a picture is read and encoded once in its batch."""
         for batch in batches:
             pictures = list(dict.fromkeys(question.picture for question in batch))
-            features = self._engine.encode([read_picture(path) for path in pictures])
+            features = self._engine.encode([read_slice_picture(path) for path in pictures])
             answers: list[Answer] = []
             for start in range(0, len(batch), self.batch):
                 asked = batch[start : start + self.batch]
                 rows = [pictures.index(question.picture) for question in asked]
                 answers += self._engine.ask_each(features[rows], asked)
             yield answers
-
-
-def read_picture(path: Path) -> np.ndarray:
-    """A picture as the product shows it to a model: (height, width[, 3]) uint8."""
-    volume = read_volume(path)
-    return slice_picture(volume, slice_stack(volume.geometry(), "axial"), 0)
 
 
 def folder_name(folder: Path) -> str:

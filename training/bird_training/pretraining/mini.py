@@ -20,6 +20,7 @@ from bird_training.regions import Vocabulary, region_of
 from bird_training.writers.dialogues import PlacedObject, write_turns
 from bird_vlm.boxes import NORM_MAX
 from bird_vlm.configuration_bird import BirdConfig, BirdVisionConfig
+from bird_vlm.engine import LABELS_FILE
 from bird_vlm.image_processing_bird import BirdImageProcessor
 from bird_vlm.modeling_bird import BirdForConditionalGeneration
 from bird_vlm.processing_bird import BirdProcessor
@@ -31,7 +32,6 @@ VOCABULARY_SIZE = 1024  # besides the numbers
 _WIDTH, _HEAD = 192, 64
 _QUERIES = 144
 _NUMBER_SCALES = (0.4, 0.1, 0.03)  # over how far numbers look alike, 1 = a side of the picture
-LABELS_FILE = "labels.json"
 
 
 def mini_processor(records: Sequence[PictureRecord], vocabulary: Vocabulary) -> BirdProcessor:

@@ -12,6 +12,7 @@ from monai.data import CacheDataset
 from monai.transforms import Compose
 from torch.utils.data import Dataset
 
+from bird_training.masks import connected_areas
 from bird_training.packing import PackedSequence, collate_packed, pack_turns
 from bird_training.records import PictureRecord
 from bird_training.regions import Vocabulary, region_of
@@ -134,7 +135,10 @@ class PictureDataset(Dataset):
         ):
             box_pixel = mask_to_box_pixel(mask.numpy())
             if box_pixel and mask.sum() >= _MIN_KEPT * original.sum():
-                placed.append(PlacedObject(label, pixel_to_norm(box_pixel, self.size, self.size)))
+                area_norm = round(float(mask.mean()) * NORM_MAX**2)
+                parts = len(connected_areas(mask.numpy()))
+                box_norm = pixel_to_norm(box_pixel, self.size, self.size)
+                placed.append(PlacedObject(label, box_norm, area_norm, parts))
         return placed
 
     def _absent(self, record: PictureRecord, labels: list[str], rng: random.Random) -> list[str]:

@@ -168,13 +168,3 @@ def _processor_of(start: Path | None) -> BirdProcessor | None:
     if start is None or not (start / "processor_config.json").is_file():
         return None
     return BirdProcessor.from_pretrained(start)
-
-
-def read_classes(path: Path) -> dict[int, str]:
-    """Names by label value from a JSON object such as `{"17": "left_hippocampus"}`."""
-    try:
-        return {int(value): str(name) for value, name in json.loads(path.read_text()).items()}
-    except (OSError, ValueError, AttributeError) as error:
-        raise BirdError(
-            f"{path}: is not a JSON object of label values and names ({error})"
-        ) from error

@@ -1,4 +1,4 @@
-"""Cuts a labelled volume into pictures and instance maps, as the product cuts slices.
+"""Cuts a labelled volume into pictures and instance maps.
 
 Every connected area of a class on a slice is an instance of its own, as in SA-Med2D-20M. An
 instance map is an 8-bit picture whose value k > 0 is the k-th instance. On sagittal slices left and
@@ -15,23 +15,18 @@ import numpy as np
 from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation, ornt_transform
 from nibabel.processing import resample_from_to
 from PIL import Image
-from scipy import ndimage
 
+from bird_training.masks import connected_areas
 from bird_training.records import ObjectRecord, PictureRecord
 from bird_training.sources.dicom_seg import Layer, is_segmentation, read_segmentation
+from bird_training.sources.slicing import ShownSlice, read_scan, shown_slices
 from bird_training.sources.volumes import VolumeEntry, word
 from bird_vlm.contract import Plane
 from bird_vlm.errors import BirdError
 from bird_vlm.labels import without_side
-from bird_vlm.slices import SliceStack, slice_stack
 from bird_vlm.volumes import Volume, read_volume
-from bird_vlm.windows import automatic_window, slice_picture
 
-STEP_MM = 5.0  # between kept slices where no step is given: neighbours show nearly the same
-_MIN_VISIBLE = 0.02  # share of a slice that is not black
-_MIN_PIXELS = 4  # of an area, below which it is noise of the label map, not an instance
 _MAX_INSTANCES = 255  # on one map; the largest are kept
-_EVERYWHERE = np.ones((3, 3), int)  # areas that touch at a corner are one
 
 
 def cut_volume(
@@ -41,40 +36,34 @@ def cut_volume(
     *,
     planes: Sequence[Plane] = ("axial",),
     step: int | None = None,
+    window: str | None = None,
 ) -> tuple[list[PictureRecord], tuple[str, ...]]:
     """Writes PNG slices to `images` and instance maps to `labels`.
 
-    Every `step`-th slice of each plane is kept where it shows something; without a step one per
-    STEP_MM. Returns a record per slice, and the names of all objects that were looked for. Raises
-    BirdError where a file is bad, the label map has another grid, or its classes are not named.
+    `step` and `window` are as in `slicing`. Returns a record per slice, and the names of all
+    objects that were looked for. Raises BirdError where a file is bad, the window does not fit, the
+    label map has another grid, or its classes are not named.
     """
-    volume = read_volume(entry.image)
+    volume, shown_in = read_scan(entry.image, entry.modality, window)
     layers = [_on_grid_of(volume, layer, entry) for layer in _layers(entry)]
-    window = automatic_window(volume)
     names = sorted({name for _, classes in layers for name in classes.values()})
     records = []
-    for plane in planes:
-        stack = slice_stack(volume.geometry(), plane)
-        every = step or max(1, round(STEP_MM / stack.spacing_mm))
-        for index in range(min(every, stack.count) // 2, stack.count, every):
-            picture = slice_picture(volume, stack, index, window)
-            if (picture > 0).mean() < _MIN_VISIBLE:
-                continue
-            parts = (f"{entry.modality}_00", entry.dataset, entry.stem, f"{plane}_{index:04d}")
-            stem = "--".join(map(word, parts))
-            Image.fromarray(picture).save(images / f"{stem}.png")
-            objects = tuple(_write_maps(labels / stem, stack, index, layers))
-            records.append(
-                PictureRecord(
-                    id=stem,
-                    image=images / f"{stem}.png",
-                    modality=entry.modality,
-                    dataset=entry.dataset,
-                    case=entry.case,
-                    objects=objects,
-                    plane=plane,
-                )
+    for shown in shown_slices(volume, shown_in, planes, step):
+        position = f"{shown.plane}_{shown.index:04d}"
+        parts = (f"{entry.modality}_00", entry.dataset, entry.stem, position)
+        stem = "--".join(map(word, parts))
+        Image.fromarray(shown.picture).save(images / f"{stem}.png")
+        records.append(
+            PictureRecord(
+                id=stem,
+                image=images / f"{stem}.png",
+                modality=entry.modality,
+                dataset=entry.dataset,
+                case=entry.case,
+                objects=tuple(_write_maps(labels / stem, shown, layers)),
+                plane=shown.plane,
             )
+        )
     return records, tuple(names)
 
 
@@ -123,32 +112,28 @@ def _resampled(label_map: Volume, volume: Volume) -> Volume:
 
 
 def _write_maps(
-    path: Path, stack: SliceStack, index: int, layers: Sequence[tuple[np.ndarray, dict[int, str]]]
+    path: Path, shown: ShownSlice, layers: Sequence[tuple[np.ndarray, dict[int, str]]]
 ) -> Iterator[ObjectRecord]:
     for number, (label_map, names) in enumerate(layers):
-        instances, found = instance_map(stack.cut(label_map, index), names)
+        instances, found = instance_map(shown.cut(label_map), names)
         if not found:
             continue
         mask = path.with_name(f"{path.name}--{number:03d}.png")
         Image.fromarray(instances).save(mask)
         for value, name in enumerate(found, start=1):
-            shown = without_side(name) if stack.plane == "sagittal" else name
-            yield ObjectRecord(shown, mask, value)
+            said = without_side(name) if shown.plane == "sagittal" else name
+            yield ObjectRecord(said, mask, value)
 
 
 def instance_map(values: np.ndarray, names: dict[int, str]) -> tuple[np.ndarray, list[str]]:
     """Class values (height, width) -> an instance map, uint8, and the name of each instance."""
-    areas: list[tuple[int, str, np.ndarray]] = []
-    for value in np.intersect1d(values, list(names)):
-        parts, _ = ndimage.label(values == value, _EVERYWHERE)
-        sizes = np.bincount(parts.ravel())[1:]
-        areas += [
-            (int(size), names[int(value)], parts == part)
-            for part, size in enumerate(sizes, start=1)
-            if size >= _MIN_PIXELS
-        ]
-    areas = sorted(areas, key=lambda area: -area[0])[:_MAX_INSTANCES]
+    areas = [
+        (names[int(value)], area)
+        for value in np.intersect1d(values, list(names))
+        for area in connected_areas(values == value)
+    ]
+    areas = sorted(areas, key=lambda named: -np.count_nonzero(named[1]))[:_MAX_INSTANCES]
     instances = np.zeros(values.shape, np.uint8)
-    for number, (_, _, area) in enumerate(areas, start=1):
+    for number, (_, area) in enumerate(areas, start=1):
         instances[area] = number
-    return instances, [name for _, name, _ in areas]
+    return instances, [name for name, _ in areas]

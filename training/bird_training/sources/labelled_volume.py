@@ -1,7 +1,7 @@
 """Slices of a labelled 3D volume, deformed at random so that one scan stands for many heads.
 
 The volume is deformed in 3D, before it is cut, so that left and right, and the shapes across
-slices, stay anatomical. Pictures are cut by the same function as at inference.
+slices, stay anatomical.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from monai.transforms import Rand3DElasticd, Spacingd
 from PIL import Image
 
 from bird_training.records import ObjectRecord, PictureRecord
-from bird_vlm.contract import PLANES, Plane
+from bird_training.sources.slicing import shown_slices
+from bird_vlm.contract import PLANES
 from bird_vlm.errors import BirdError
 from bird_vlm.labels import natural_name, without_side
-from bird_vlm.slices import SliceStack, slice_stack
 from bird_vlm.volumes import Volume, read_volume
-from bird_vlm.windows import automatic_window, slice_picture
+from bird_vlm.windows import automatic_window
 
 _SPACING_MM = 1.5
 _MIN_PIXELS = 12  # of an object on a slice, below which it is not asked for
@@ -56,13 +56,14 @@ def write_labelled_slices(
     case = image.name.split(".")[0]
     records = []
     for copy, (scan, label_map) in enumerate(_deformed(volume, label_volume, copies, seed)):
-        for plane, index, picture, values in _slices(scan, label_map, step):
-            stem = f"{modality}--{dataset}--{case}--{plane}_{copy:02d}_{index:04d}"
-            shown = _write(out, stem, picture, values, sided if plane != "sagittal" else sideless)
+        for shown in shown_slices(scan, automatic_window(scan), PLANES, step):
+            plane, values = shown.plane, shown.cut(label_map.array).astype(np.uint8)
+            stem = f"{modality}--{dataset}--{case}--{plane}_{copy:02d}_{shown.index:04d}"
+            names = sideless if plane == "sagittal" else sided
+            objects = _write(out, stem, shown.picture, values, names)
+            image = out / f"{stem}.png"
             records.append(
-                PictureRecord(
-                    stem, out / f"{stem}.png", modality, dataset, case, shown, plane=plane
-                )
+                PictureRecord(stem, image, modality, dataset, case, objects, plane=plane)
             )
     return records
 
@@ -100,18 +101,6 @@ def _deformed(
             Volume(value[0].numpy().astype(np.float32), value.affine.numpy())
             for value in (deformed["image"], deformed["labels"])
         )
-
-
-def _slices(
-    scan: Volume, label_map: Volume, step: int
-) -> Iterator[tuple[Plane, int, np.ndarray, np.ndarray]]:
-    window = automatic_window(scan)
-    for plane in PLANES:
-        stack: SliceStack = slice_stack(scan.geometry(), plane)
-        for index in range(step // 2, stack.count, step):
-            picture = slice_picture(scan, stack, index, window)
-            if (picture > 0).mean() > 0.02:
-                yield plane, index, picture, stack.cut(label_map.array, index).astype(np.uint8)
 
 
 def _write(

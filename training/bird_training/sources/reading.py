@@ -1,4 +1,4 @@
-"""What all readers share: JSON that may be larger than memory, and names that stay in a folder.
+"""What all readers share: pictures, JSON larger than memory, and names that stay in a folder.
 
 Knows nothing about what the files mean.
 """
@@ -11,8 +11,12 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, BinaryIO
 
 import ijson
+import numpy as np
 
 from bird_vlm.errors import BirdError
+from bird_vlm.slices import slice_stack
+from bird_vlm.volumes import read_volume
+from bird_vlm.windows import slice_picture
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,15 @@ def inside(folder: Path, name: str) -> Path:
     if leaves or "\0" in name or not windows.parts:
         raise BirdError(f"{name!r}: is no path inside {folder}; name files relative to that folder")
     return folder / name
+
+
+def read_slice_picture(path: Path) -> np.ndarray:
+    """The picture in a file as the product shows it to a model, uint8 (height, width[, 3]).
+
+    Raises BadVolumeError, with the path, where it cannot be read.
+    """
+    volume = read_volume(path)
+    return slice_picture(volume, slice_stack(volume.geometry(), "axial"), 0)
 
 
 def stream_object(path: Path) -> Iterator[tuple[str, Any]]:

@@ -101,9 +101,27 @@ def _entry(folder: Path, row: Any, origin: str) -> VolumeEntry | Skipped:
 
 
 def _classes(folder: Path, told: dict[str, str] | str) -> tuple[tuple[int, str], ...]:
-    table = dict(stream_object(inside(folder, told))) if isinstance(told, str) else told
-    names = {int(value): natural_name(str(name)) for value, name in table.items()}
-    return tuple(sorted((value, name) for value, name in names.items() if value))
+    names = read_classes(inside(folder, told)) if isinstance(told, str) else _by_value(told)
+    return tuple(sorted((value, natural_name(name)) for value, name in names.items() if value))
+
+
+def read_classes(path: Path) -> dict[int, str]:
+    """Names by label value from a JSON object such as `{"17": "left_hippocampus"}`.
+
+    Raises BirdError, with the path, where the file holds anything else.
+    """
+    try:
+        return _by_value(dict(stream_object(path)))
+    except ValueError as error:
+        if isinstance(error, BirdError):
+            raise
+        raise BirdError(
+            f"{path}: is not a JSON object of label values and names ({error})"
+        ) from error
+
+
+def _by_value(table: dict[str, Any]) -> dict[int, str]:
+    return {int(value): str(name) for value, name in table.items()}
 
 
 def _name_of(path: Path, folder: Path) -> str:

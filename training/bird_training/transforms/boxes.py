@@ -1,19 +1,20 @@
 """Pictures whose objects are told by boxes alone, without masks: read, augmented, told again.
 
-For conversations as Med-GRIT files hold them. A sample is a dictionary: `image` float (channels,
-size, size) in 0..1; `boxes_pixel` float (boxes, 4), x0, y0, x1, y1 in pixels of that image, in the
-order in which `texts` write them; `dataset` and `plane` as in a PictureRecord, "" where unknown.
+A sample is a dictionary: `facts`, what is known of the picture in its file; `image` float
+(channels, height, width) in 0..1; `boxes_pixel` float (boxes, 4), x0, y0, x1, y1 in pixels of that
+image; `labels`, the objects' names in the same order; `absent`, the names of what is not there.
 
 A box says nothing about the shape inside it, so a turned picture would need another box that nobody
 knows, and so would an object that is cut at the picture's edge: pictures are scaled, shifted and
-mirrored only, and each box stays whole. Where there are masks, `transforms.augmentation` does more.
-Knows nothing about tokens or files of conversations.
+mirrored only, and each box stays whole, so that all that was there or absent still is. Where there
+are masks, `transforms.pictures.augmentation` does more. Knows nothing about questions or builds.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,48 +30,56 @@ from monai.transforms import (
     ScaleIntensityRanged,
     Transform,
 )
+from PIL import Image
 
-from bird_training.transforms.pictures import (
-    grey_value_changes,
-    may_mirror,
-    read_slice_picture,
-    squeezed,
-)
-from bird_vlm.boxes import BoxNorm, norm_to_pixel, pixel_to_norm
-from bird_vlm.grammar import BOX_END, BOX_START, format_box, parse_grounding
+from bird_training.facts import PictureFacts, PlacedObject
+from bird_training.sources.reading import read_slice_picture
+from bird_training.transforms.pictures import grey_value_changes, may_mirror
+from bird_vlm.boxes import norm_to_pixel, pixel_to_norm
 from bird_vlm.labels import mirrored_name
 
-_BOX = re.compile(f"{BOX_START}.*?{BOX_END}", re.DOTALL)
-_SIDE = re.compile(r"\b(left|right)(?=\b|-|ward|most|sided)", re.IGNORECASE)
 _TRIES = 6  # draws of a scale and shift that keep all boxes, before the picture stays as it is
 _TOLERANCE = 0.5  # pixels by which a box may leave the picture and be clipped
 
 
-class LoadBoxedPicture(Transform):
-    """{"image": path, "texts": [...]} -> sample with the boxes that the texts write.
+def augmented_copy(facts: PictureFacts, name: str, path: Path, seed: int) -> PictureFacts:
+    """Writes a PNG that shows the picture of `facts` otherwise; what is known of that, as `name`.
 
-    Raises BirdError for a broken picture, GrammarError for a malformed box.
+    The same seed draws the same copy. Raises BirdError where the picture cannot be read.
+    """
+    sample = LoadPlacedPicture()(facts)
+    augment = box_augmentation(*sample["image"].shape[1:])
+    augment.set_random_state(seed)
+    sample = augment(sample)
+    values = (sample["image"].clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+    Image.fromarray(values.squeeze(2) if values.shape[2] == 1 else values).save(path)
+    return replace(told_facts(sample), id=name, image=path)
+
+
+class LoadPlacedPicture(Transform):
+    """PictureFacts -> sample, `image` uint8 in the picture's own size.
+
+    Raises BirdError, with the path, for a picture that cannot be read.
     """
 
-    def __init__(self, size: int) -> None:
-        self.size = size
-
-    def __call__(self, told: Mapping[str, Any]) -> dict[str, Any]:
-        boxes = [norm_to_pixel(box, self.size, self.size) for box in written_boxes(told["texts"])]
+    def __call__(self, facts: PictureFacts) -> dict[str, Any]:
+        picture = np.array(read_slice_picture(facts.image))  # one that may be written to
+        height, width = picture.shape[:2]
+        image = torch.as_tensor(picture.reshape(height, width, -1)).permute(2, 0, 1).contiguous()
+        boxes = [norm_to_pixel(placed.box_norm, width, height) for placed in facts.objects]
         return {
-            "dataset": "",
-            "plane": "",
-            **told,
-            "texts": list(told["texts"]),
-            "image": squeezed(read_slice_picture(told["image"]), self.size),
+            "facts": facts,
+            "image": image,
             "boxes_pixel": torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
+            "labels": [placed.label for placed in facts.objects],
+            "absent": list(facts.absent),
         }
 
 
 class RandMirrorBoxesd(RandomizableTransform):
-    """Mirrors picture, boxes and words where that is as true: never where the dataset is unknown.
+    """Mirrors picture, boxes and names where that is as true: never where the dataset is unknown.
 
-    In all texts "left" becomes "right" and the reverse, of the patient and of the picture alike.
+    The names of sides change: a left kidney becomes a right one.
     """
 
     def __init__(self, prob: float = 0.5) -> None:
@@ -78,14 +87,15 @@ class RandMirrorBoxesd(RandomizableTransform):
         self.flip, self.flip_boxes = Flip(spatial_axis=1), FlipBox(spatial_axis=1)
 
     def __call__(self, sample: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        result = dict(sample)
+        result, facts = dict(sample), sample["facts"]
         self.randomize(None)
-        if not (self._do_transform and may_mirror(sample["dataset"], sample["plane"])):
+        if not (self._do_transform and may_mirror(facts.dataset, facts.plane)):
             return result
         boxes, shape = _turned(sample["boxes_pixel"]), sample["image"].shape[1:]
         result["boxes_pixel"] = _turned(self.flip_boxes(boxes, shape))
         result["image"] = self.flip(sample["image"])
-        result["texts"] = [mirrored_text(text) for text in sample["texts"]]
+        for key in ("labels", "absent"):
+            result[key] = [mirrored_name(name) for name in sample[key]]
         return result
 
 
@@ -117,28 +127,35 @@ class RandAffineBoxesd(RandAffined):
         return dict(before)
 
 
-class TellBoxes(Transform):
-    """Writes a sample's boxes into its texts, each in its place."""
-
-    def __call__(self, sample: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        height, width = sample["image"].shape[-2:]
-        told = [pixel_to_norm(tuple(b), width, height) for b in sample["boxes_pixel"].tolist()]
-        return {**sample, "texts": with_boxes(sample["texts"], told)}
-
-
-def box_augmentation(size: int) -> Compose:
-    """The random part of training on boxes; texts are rewritten to fit."""
+def box_augmentation(height: int, width: int) -> Compose:
+    """Random changes of a sample whose picture has this size in pixels."""
     return Compose(
         [
             ScaleIntensityRanged("image", a_min=0, a_max=255, b_min=0, b_max=1),
             RandMirrorBoxesd(prob=0.5),
             RandAffineBoxesd(
-                prob=0.8, scale_range=(-0.25, 0.2), translate_range=(size * 0.06,) * 2
+                prob=0.8,
+                scale_range=(-0.25, 0.2),
+                translate_range=(height * 0.06, width * 0.06),
             ),
             *grey_value_changes(),
-            TellBoxes(),
         ]
     )
+
+
+def told_facts(sample: Mapping[Hashable, Any]) -> PictureFacts:
+    """What is known of a sample's picture as it is now; areas grow as their boxes do."""
+    facts, (height, width) = sample["facts"], sample["image"].shape[-2:]
+    objects = []
+    for before, label, box in zip(
+        facts.objects, sample["labels"], sample["boxes_pixel"].tolist(), strict=True
+    ):
+        growth = _area(box) / _area(norm_to_pixel(before.box_norm, width, height))
+        area_norm = None if before.area_norm is None else round(before.area_norm * growth)
+        box_norm = pixel_to_norm(tuple(box), width, height)
+        objects.append(PlacedObject(label, box_norm, area_norm, before.parts))
+    objects.sort(key=lambda o: (o.label, o.box_norm))
+    return replace(facts, objects=tuple(objects), absent=tuple(sample["absent"]))
 
 
 def boxes_followed(boxes_pixel: torch.Tensor, before: MetaTensor, after: MetaTensor) -> Any:
@@ -154,38 +171,8 @@ def boxes_followed(boxes_pixel: torch.Tensor, before: MetaTensor, after: MetaTen
     return _turned(AffineBox()(_turned(boxes_pixel) - half, matrix)) + half
 
 
-def written_boxes(texts: Sequence[str]) -> list[BoxNorm]:
-    """The boxes that texts write, in reading order. Raises GrammarError for a malformed one.
-
-    >>> written_boxes(["Where is it?", "<ref>liver</ref><box>(1,2),(30,400)</box>"])
-    [(1, 2, 30, 400)]
-    """
-    return [parse_grounding(box).boxes_norm[0] for text in texts for box in _BOX.findall(text)]
-
-
-def with_boxes(texts: Sequence[str], boxes_norm: Sequence[BoxNorm]) -> list[str]:
-    """The texts with other boxes in the same places; there must be as many as places."""
-    places = sum(len(_BOX.findall(text)) for text in texts)
-    if places != len(boxes_norm):
-        raise ValueError(f"boxes_norm: the texts have {places} places, got {len(boxes_norm)}")
-    fresh = iter(boxes_norm)
-    return [_BOX.sub(lambda _: format_box(next(fresh)), text) for text in texts]
-
-
-def mirrored_text(text: str) -> str:
-    """A sentence about a picture as it reads once the picture is mirrored.
-
-    >>> mirrored_text("Left hippocampus, at the far right; leftmost third")
-    'Right hippocampus, at the far left; rightmost third'
-    """
-    return _SIDE.sub(_other_side, text)
-
-
-def _other_side(match: re.Match[str]) -> str:
-    other = mirrored_name(match[0].lower())
-    if match[0].isupper():
-        return other.upper()
-    return other.capitalize() if match[0][0].isupper() else other
+def _area(box_pixel: Sequence[float]) -> float:
+    return (box_pixel[2] - box_pixel[0]) * (box_pixel[3] - box_pixel[1])
 
 
 def _turned(boxes: torch.Tensor) -> torch.Tensor:

@@ -8,7 +8,6 @@ nothing about questions or tokens.
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,16 +30,8 @@ from PIL import Image
 from bird_training.masks import read_mask
 from bird_training.records import PictureRecord
 from bird_training.regions import MIRRORED, WITHOUT_DIRECTION, region_of
+from bird_training.sources.reading import read_slice_picture
 from bird_vlm.labels import mirrored_name
-from bird_vlm.slices import slice_stack
-from bird_vlm.volumes import read_volume
-from bird_vlm.windows import slice_picture
-
-
-def read_slice_picture(path: Path) -> np.ndarray:
-    """The picture in a file as inference cuts it, uint8 (height, width) or (height, width, 3)."""
-    volume = read_volume(path)
-    return slice_picture(volume, slice_stack(volume.geometry(), "axial"), 0)
 
 
 def squeezed(picture: np.ndarray, size: int) -> torch.Tensor:

@@ -23,11 +23,9 @@ from bird_training.packing import (
     join_sequences,
     pack_blocks,
 )
+from bird_training.sources.reading import read_slice_picture
 from bird_training.tuning.chat_tokens import TokenTable
 from bird_vlm.processing_bird import BirdProcessor
-from bird_vlm.slices import slice_stack
-from bird_vlm.volumes import read_volume
-from bird_vlm.windows import slice_picture
 
 _OPEN = 32  # rows that wait for something that fits
 
@@ -96,10 +94,7 @@ class PackDataset(Dataset):
 
     def _pixels(self, rows: Sequence[int]) -> torch.Tensor:
         """(pictures, channels, size, size), cut and windowed as at inference."""
-        pictures = []
-        for row in rows:
-            volume = read_volume(self.table.paths[row])
-            pictures.append(slice_picture(volume, slice_stack(volume.geometry(), "axial"), 0))
+        pictures = [read_slice_picture(self.table.paths[row]) for row in rows]
         return torch.as_tensor(np.stack(self.image_processor(pictures)["pixel_values"]))
 
 

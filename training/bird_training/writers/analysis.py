@@ -47,7 +47,7 @@ from bird_training.writers.wording import (
     with_article,
 )
 
-_CLEARLY_LARGER = 1.5  # ratio of two boxes' areas from which one object is called larger
+_CLEARLY_LARGER = 1.5  # ratio of two objects' areas from which one object is called larger
 
 
 def analysis_turns(
@@ -129,12 +129,20 @@ def _of_presence(
 def _of_objects(objects: Sequence[PlacedObject], rng: random.Random | None) -> dict[str, Turn]:
     if not objects:
         return {}
-    turns = {"count": _count(objects, rng)}
+    turns = {}
+    if countable := _countable(objects):
+        turns["count"] = _count(countable, rng)
     if single := _single(objects):
         placed = _one(single, rng)
         place = place_in_words(placed.box_norm)
         turns["place"] = _turn(PLACE, PLACE_ANSWERS, rng, label=placed.label, place=place)
     return turns
+
+
+def _countable(objects: Sequence[PlacedObject]) -> list[PlacedObject]:
+    """Without the objects one of whose masks has several areas: it counts as one and as more."""
+    several = {o.label for o in objects if o.parts > 1}
+    return [o for o in objects if o.label not in several]
 
 
 def _count(objects: Sequence[PlacedObject], rng: random.Random | None) -> Turn:
@@ -186,9 +194,14 @@ def _single(objects: Sequence[PlacedObject]) -> list[PlacedObject]:
 
 
 def _by_size(one: PlacedObject, other: PlacedObject) -> tuple[str, str] | None:
-    small, large = sorted((one, other), key=lambda o: area(o.box_norm))
-    clear = area(large.box_norm) >= _CLEARLY_LARGER * area(small.box_norm)
+    small, large = sorted((one, other), key=_extent)
+    clear = _extent(large) >= _CLEARLY_LARGER * _extent(small)
     return (large.label, small.label) if clear else None
+
+
+def _extent(placed: PlacedObject) -> int:
+    """The area of its mask, or of its box where that is all that is known."""
+    return area(placed.box_norm) if placed.area_norm is None else placed.area_norm
 
 
 def _by_side(one: PlacedObject, other: PlacedObject) -> tuple[str, str] | None:

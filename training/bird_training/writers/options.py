@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -17,7 +17,6 @@ from random import Random
 from typing import Any, Literal, Protocol
 
 from bird_training.facts import PictureFacts, WrittenPicture
-from bird_training.writers.estimate import DryRun, dry_run
 from bird_training.writers.llm import LlmManner, LlmWriter, OnRefusal
 from bird_training.writers.offline import OfflineWriter
 from bird_training.writers.plan import picture_rng
@@ -123,17 +122,6 @@ def write_all(
             yield _finished(*ahead.popleft())
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
-
-
-def preview(options: WriterOptions, sample: Sequence[PictureFacts], pictures: int) -> DryRun:
-    """What would be asked for `sample`, and what `pictures` would cost; asks nothing."""
-    return dry_run(
-        sample,
-        pictures,
-        options.manner(),
-        price_in=options.price_in,
-        price_out=options.price_out,
-    )
 
 
 def totals(writer: Writer) -> dict[str, Any]:

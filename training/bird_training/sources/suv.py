@@ -8,15 +8,13 @@ half-life s. Knows nothing about windows, slices or lesions.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pydicom
-from monai.config import KeysCollection
-from monai.transforms import MapTransform
 from pydicom.datadict import tag_for_keyword
 from pydicom.errors import InvalidDicomError
 from pydicom.tag import Tag
@@ -24,9 +22,7 @@ from pydicom.valuerep import DA, DT, TM
 
 from bird_vlm.errors import BadVolumeError
 from bird_vlm.volumes import Volume, read_volume
-from bird_vlm.windows import Window
 
-SUV_WINDOW: Window = (5.0, 10.0)  # shows 0..10, the usual display of FDG
 _PHARMACEUTICAL = "RadiopharmaceuticalInformationSequence"
 _MIN_DOSE_BQ = 1e5  # less is no injection but another unit
 _PHILIPS, _GE = (0x7053, "Philips PET Private Group"), (0x0009, "GEMS_PETD_01")
@@ -35,21 +31,8 @@ _PHILIPS_SUV, _PHILIPS_ACTIVITY, _GE_SCAN = 0x00, 0x09, 0x0D
 Header = pydicom.Dataset
 
 
-class BodyWeightSUVd(MapTransform):
-    """A PET series (path of its DICOM folder or file) -> Volume in SUV."""
-
-    def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False) -> None:
-        super().__init__(keys, allow_missing_keys)
-
-    def __call__(self, sample: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        result = dict(sample)
-        for key in self.key_iterator(result):
-            result[key] = read_suv_volume(result[key])
-        return result
-
-
 def read_suv_volume(path: str | Path) -> Volume:
-    """The volume of a PET series in body-weight SUV.
+    """The volume of a PET series, the folder of its DICOM files, in body-weight SUV.
 
     Raises BadVolumeError, with the path and the tag, where the files lack what SUV needs, are no
     PET, or are of several series.
@@ -225,5 +208,5 @@ def _headers(path: Path) -> list[Header]:
             continue  # a folder of DICOM may hold other files
     series = {str(header.get("SeriesInstanceUID")) for header in headers}
     if len(series) != 1:
-        raise BadVolumeError(f"holds {len(series)} DICOM series; give the folder of one")
+        raise BadVolumeError(f"holds {len(series)} DICOM series; SUV needs the folder of one")
     return headers
