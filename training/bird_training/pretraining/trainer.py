@@ -77,21 +77,26 @@ class PretrainingModel(nn.Module):
             read = read / max(len(answer_boxes), 1)
         pointed = self.pointing.loss(text["input_ids"], before_boxes, answer_boxes)
         pointed = pointed + self.pointing.loss(text["input_ids"], before_answers, answer_hulls)
-        parts = self._written(said.last_hidden_state, text["input_ids"], labels)
+        parts = self._written(said.last_hidden_state, text["input_ids"], labels, answer_boxes)
         parts |= {"box": read, "pointing": pointed}
         if grid.requires_grad:  # a frozen tower needs no teaching
             parts |= self.heads.losses(grid, tokens, DenseTargets(cover, boxes, known))
         return {"loss": sum(parts.values()), **{k: v.detach() for k, v in parts.items()}}
 
     def _written(
-        self, states: torch.Tensor, input_ids: torch.Tensor, labels: torch.Tensor
+        self,
+        states: torch.Tensor,
+        input_ids: torch.Tensor,
+        labels: torch.Tensor,
+        answer_boxes: torch.Tensor,
     ) -> dict[str, torch.Tensor]:
         """Losses of the answers and of their first tokens."""
         told, first = answered(labels), first_answered(labels)
         logits = self.bird.lm_head(states[:, :-1][told]).float()
         wanted = labels[:, 1:][told]
+        before = input_ids[:, :-1][told]
         return {
-            "answers": self.answer_loss(logits, wanted, input_ids[:, :-1][told]),
+            **self.answer_loss(logits, wanted, before, answer_boxes),
             "first": F.cross_entropy(logits[first[told]], wanted[first[told]]),
         }
 
