@@ -16,6 +16,7 @@ from bird_vlm.tokenization_bird import CORNER_JOINT, BirdTokenizer, number_ids
 
 _SPREAD = 0.05  # standard deviation of a wanted coordinate, as a share of the box's side
 _LEAST_SPREAD = 4.0  # of 1000 on a side of the picture
+_SOME_NUMBER = 4.0  # weight of being a number at all: each has a small share, any word may beat it
 
 
 class AnswerLoss(nn.Module):
@@ -47,7 +48,8 @@ class AnswerLoss(nn.Module):
             return {"answers": entropy.mean()}
         shares = logits[coordinate][:, self.number_ids].log_softmax(-1)
         every = logits[coordinate].log_softmax(-1)[:, self.number_ids]
-        entropy = entropy.masked_scatter(coordinate, -(spread_numbers(boxes) * every).sum(-1))
+        spread = -(spread_numbers(boxes) * every).sum(-1) - _SOME_NUMBER * every.logsumexp(-1)
+        entropy = entropy.masked_scatter(coordinate, spread)
         numbers = torch.linspace(0, 1, NORM_MAX + 1, device=logits.device)
         read = (shares.exp() @ numbers).unflatten(0, (-1, 4))
         return {"answers": entropy.mean(), "written": box_distance(read, boxes).mean()}
