@@ -14,11 +14,14 @@ import numpy as np
 import pytest
 import torch
 
+from bird_vlm.answers import PictureAnswer
 from bird_vlm.boxes import mask_to_box_pixel, pixel_to_norm
 from bird_vlm.contract import SliceBox
-from bird_vlm.engine import Engine, ModelCard, PictureAnswer
+from bird_vlm.engine import Engine
 from bird_vlm.errors import BadRequestError, BadVolumeError
+from bird_vlm.feature_cache import FeatureCache
 from bird_vlm.linking import link_findings
+from bird_vlm.loading import ModelCard
 from bird_vlm.slices import slice_stack
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -43,6 +46,8 @@ class BlockFinder:
     card = ModelCard("block-finder", {"ct": ["liver"], "mr": ["spleen"]})
 
     def __init__(self) -> None:
+        self.device = torch.device("cpu")
+        self.features = FeatureCache()
         self.pictures: list[np.ndarray] = []
 
     def encode(self, pictures) -> torch.Tensor:

@@ -35,11 +35,13 @@ NEED_TORCH = {
     "checkpoints",
     "layouts",
     "weight_files",
-    "engine",
+    *("engine", "loading", "confidence", "frames", "packed", "grounding", "plain"),
+    *("feature_cache", "slice_features"),
 }
 GROUND = (
     *("contract", "errors", "version", "slices", "boxes", "grammar", "prompts", "labels"),
     *("volumes", "volume_files", "windows", "linking", "overlay", "markups", "outputs", "cli"),
+    *("answers", "search"),
 )
 MRML_GEOMETRY = re.compile(
     r"IJKTo|ToRAS|RASTo|ToWorld|WorldTo|ObjectToNode|TransformBetweenNodes|TransformNode(ID)?$|"

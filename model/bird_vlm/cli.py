@@ -65,6 +65,10 @@ def ground(
     threshold: Annotated[
         float, typer.Option(help="Presence probability below which nothing is shown.")
     ] = 0.5,
+    coarse: Annotated[
+        bool,
+        typer.Option("--coarse", help="Ask a few slices, then only where their answers differ."),
+    ] = False,
     window: Window = None,
     model: Model = "bird-mini",
     device: Device = None,
@@ -79,6 +83,7 @@ def ground(
         slices=_slice_range(slices),
         window=_window(window),
         threshold=threshold,
+        search="coarse-to-fine" if coarse else "exhaustive",
     )
     for path in filter(None, (json, markups, png)):
         check_writable(path)

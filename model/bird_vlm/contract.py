@@ -12,6 +12,8 @@ from bird_vlm.errors import BadRequestError
 
 Plane = Literal["axial", "coronal", "sagittal"]
 ReferringTask = Literal["roc", "rc"]
+SearchMode = Literal["exhaustive", "coarse-to-fine"]
+SEARCH_MODES: tuple[SearchMode, ...] = get_args(SearchMode)
 PLANES: tuple[Plane, ...] = get_args(Plane)
 REFERRING_TASKS: tuple[ReferringTask, ...] = get_args(ReferringTask)
 MAX_LABEL_CHARACTERS = 100
@@ -33,6 +35,7 @@ class GroundingRequest:
     window: tuple[float, float] | None = None  # (level, width), volume's units; None = automatic
     threshold: float = 0.5  # presence probability, 0..1, below which a label is absent from a slice
     near: int | None = None  # slice to ask first; its neighbours follow
+    search: SearchMode = "exhaustive"  # or a few slices, and then where their answers differ
 
     def __post_init__(self) -> None:
         if isinstance(self.labels, str):
@@ -50,6 +53,10 @@ class GroundingRequest:
             raise BadRequestError(f"threshold: must lie in 0..1, got {self.threshold}")
         if self.near is not None and self.near < 0:
             raise BadRequestError(f"near: must be a slice index from 0 up, got {self.near}")
+        if self.search not in SEARCH_MODES:
+            raise BadRequestError(
+                f"search: must be one of {', '.join(SEARCH_MODES)}, got {self.search!r}"
+            )
 
 
 @dataclass(frozen=True)
@@ -82,6 +89,7 @@ class SliceBox:
     score: float  # 0..1: presence probability times confidence in the box's numbers
     box_pixel: BoxPixel  # x0, y0, x1, y1; (0, 0) = outer corner of the top-left pixel
     corners_ras: Corners  # mm: top-left, top-right, bottom-right, bottom-left
+    asked: bool = True  # False: between two slices that were asked, and drawn between their boxes
 
 
 @dataclass(frozen=True)
@@ -123,6 +131,7 @@ class GroundingResult:
     findings: tuple[Finding, ...]
     absent: tuple[str, ...]  # labels without a finding
     unreadable: int = 0  # slice answers that were not in the language of boxes and are left out
+    asked: int = 0  # slice-label pairs
     timing_s: dict[str, float] = field(default_factory=dict)
 
 

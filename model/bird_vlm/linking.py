@@ -8,7 +8,7 @@ Knows nothing about pictures, models or text.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from itertools import groupby
+from itertools import groupby, pairwise
 
 import numpy as np
 from scipy.linalg import polar
@@ -17,6 +17,7 @@ from scipy.optimize import linear_sum_assignment
 
 from bird_vlm.boxes import iou, overlap_share
 from bird_vlm.contract import Finding, Roi, SliceBox
+from bird_vlm.search import COARSE_STEP_MM
 from bird_vlm.slices import SliceStack
 
 MAX_GAP_MM = 10.0  # of missing slices inside a finding; one missing slice is always allowed
@@ -30,16 +31,24 @@ Track = list[SliceBox]
 
 
 def link_findings(
-    label: str, boxes: Sequence[SliceBox], stack: SliceStack, asked: int | None = None
+    label: str,
+    boxes: Sequence[SliceBox],
+    stack: SliceStack,
+    asked: int | None = None,
+    *,
+    between: bool = False,
 ) -> tuple[Finding, ...]:
     """The objects that `boxes` (any order) show, best first.
 
     `asked` is how many slices were asked, all of them where it is None. A finding's score, 0..1, is
     the median score of its slices, times sqrt(thickness / 10 mm) where it is thinner than 10 mm
     and thinner than what was asked: a lesion on one slice is kept, but below one that its
-    neighbours confirm. Its ROI is the box around its slice boxes, see `roi_around`.
+    neighbours confirm. Its ROI is the box around its slice boxes, see `roi_around`. With `between`
+    the slices between a finding's boxes were not asked, and get boxes in between.
     """
     extent_mm = (asked or stack.count) * stack.spacing_mm
+    step = _max_step(stack.spacing_mm, between)
+    tracks = [filled(t, stack) if between else t for t in _tracks(boxes, step)]
     findings = [
         Finding(
             label=label,
@@ -48,7 +57,7 @@ def link_findings(
             roi=roi_around(track, stack),
             boxes=tuple(track),
         )
-        for track in _tracks(boxes, _max_step(stack.spacing_mm))
+        for track in tracks
     ]
     return tuple(sorted(findings, key=lambda finding: (-finding.score, -len(finding.boxes))))
 
@@ -82,9 +91,25 @@ def roi_around(boxes: Sequence[SliceBox], stack: SliceStack) -> Roi:
     )
 
 
-def _max_step(spacing_mm: float) -> int:
+def filled(track: Track, stack: SliceStack) -> Track:
+    """The track with boxes on the slices between its own, on straight lines between their edges."""
+    whole = track[:1]
+    for low, high in pairwise(track):
+        for index in range(low.slice + 1, high.slice):
+            share = (index - low.slice) / (high.slice - low.slice)
+            edges = (1 - share) * np.array(low.box_pixel) + share * np.array(high.box_pixel)
+            box_pixel = tuple(map(float, edges))
+            score = round((1 - share) * low.score + share * high.score, 4)
+            corners_ras = stack.corners_ras(index, box_pixel)
+            whole.append(SliceBox(index, score, box_pixel, corners_ras, asked=False))
+        whole.append(high)
+    return whole
+
+
+def _max_step(spacing_mm: float, between: bool) -> int:
     """How many slices on an object may go on, with at least one missing in between allowed."""
-    return 1 + max(1, int(MAX_GAP_MM / spacing_mm))
+    gap_mm = max(MAX_GAP_MM, COARSE_STEP_MM) if between else MAX_GAP_MM
+    return 1 + max(1, int(gap_mm / spacing_mm))
 
 
 def _tracks(boxes: Iterable[SliceBox], max_step: int) -> list[Track]:

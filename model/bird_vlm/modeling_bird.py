@@ -156,7 +156,7 @@ class BirdModel(BirdPreTrainedModel):
             raise BadRequestError("input_ids: needed beside images, to find where they belong")
         places = input_ids == self.config.image_token_id  # (batch, tokens)
         features = image_embeds.to(inputs_embeds).flatten(0, -2)
-        if (found := int(places.sum())) != len(features):
+        if not places.is_meta and (found := int(places.sum())) != len(features):
             raise BadRequestError(
                 f"input_ids: {found} image tokens for {len(features)} image features of "
                 f"{image_embeds.shape[0]} images; build the prompt with the model's processor"

@@ -6,16 +6,19 @@ Knows nothing about tasks or boxes (see `prompts.py`) and nothing about weights.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from transformers import AutoProcessor, ProcessorMixin
 
 from bird_vlm.configuration_bird import BirdConfig
+from bird_vlm.errors import BadRequestError
 
 if TYPE_CHECKING:
     from bird_vlm.image_processing_bird import BirdImageProcessor
     from bird_vlm.tokenization_bird import BirdTokenizer
 
+_PLACEHOLDER = "question"
 CHAT_TEMPLATE = """\
 {%- set count = namespace(pictures=0) -%}
 {%- if messages[0].role != 'system' -%}
@@ -75,6 +78,25 @@ class BirdProcessor(ProcessorMixin):
     def replace_image_token(self, image_inputs: dict, image_idx: int, **kwargs) -> str:
         """What the one image token of picture `image_idx` becomes in the text."""
         return self.image_token * self.num_image_tokens
+
+    def around_question(self) -> tuple[list[int], str]:
+        """The tokens before a question about a picture, and the text between it and its answer."""
+        content = [{"type": "image"}, {"type": "text", "text": _PLACEHOLDER}]
+        chat = self.apply_chat_template(
+            [{"role": "user", "content": content}], add_generation_prompt=True
+        )
+        before, after = chat.split(_PLACEHOLDER)
+        before = before.replace(self.image_token, self.image_token * self.num_image_tokens)
+        return self.tokenizer(before, add_special_tokens=False)["input_ids"], after
+
+    def refuse_control_tokens(self, texts: Sequence[str]) -> None:
+        """Raises BadRequestError where a text of a user holds a token such as <|im_end|>."""
+        added = self.tokenizer.added_tokens_decoder.values()
+        for token in (str(token) for token in added if token.special):
+            if any(token in text for text in texts):
+                raise BadRequestError(
+                    f"question: the control token {token} is refused; leave it out"
+                )
 
     def apply_chat_template(
         self,

@@ -5,10 +5,9 @@ Puts slices, engine and linking together; knows nothing about tokens, files or H
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 
-from bird_vlm.boxes import norm_to_pixel, pixel_to_norm
+from bird_vlm.boxes import pixel_to_norm
 from bird_vlm.contract import (
     MAX_QUESTION_CHARACTERS,
     AskingResult,
@@ -18,19 +17,20 @@ from bird_vlm.contract import (
     Progress,
     ReferringRequest,
     ReferringResult,
-    SliceBox,
     check_plane,
     check_window,
 )
-from bird_vlm.engine import Engine, ModelCard, PictureAnswer
+from bird_vlm.engine import Engine
 from bird_vlm.errors import BadRequestError, UnknownLabelError
-from bird_vlm.labels import natural_name, side_of, without_side
-from bird_vlm.linking import link_findings
+from bird_vlm.labels import natural_name, without_side
+from bird_vlm.loading import ModelCard
+from bird_vlm.slice_features import SliceFeatures
 from bird_vlm.slices import SliceStack, slice_stack
+from bird_vlm.volume_grounding import VolumeGrounding
 from bird_vlm.volumes import Volume
-from bird_vlm.windows import Window, automatic_window, slice_picture
+from bird_vlm.windows import Window, automatic_window
 
-_SLICES_AT_ONCE = 8
+_SLICES_AT_ONCE = 32
 
 
 def check_labels(card: ModelCard, labels: Sequence[str]) -> None:
@@ -58,7 +58,8 @@ def grounding_events(
     check_labels(engine.card, request.labels)
     stack = _stack(volume, request.plane)
     indices = _order(_range(stack, request.slices), request.near)
-    return _ground(engine, volume, stack, indices, request)
+    window = _shown_window(volume, request.window)
+    return VolumeGrounding(engine, volume, stack, window, request).events(indices)
 
 
 def refer(engine: Engine, volume: Volume, request: ReferringRequest) -> ReferringResult:
@@ -69,7 +70,8 @@ def refer(engine: Engine, volume: Volume, request: ReferringRequest) -> Referrin
     stack = _stack(volume, request.plane)
     index, box_pixel = stack.box_from_ras(request.box_ras)
     box_norm = pixel_to_norm(box_pixel, stack.width, stack.height)
-    features = engine.encode([slice_picture(volume, stack, index, request.window)])
+    window = _shown_window(volume, request.window)
+    features = SliceFeatures(engine, volume, stack, window).of([index])
     answer = engine.refer(features, box_norm, request.task)
     return ReferringResult(
         model=engine.card.id,
@@ -100,7 +102,8 @@ def ask(
     check_window(window)
     stack = _stack(volume, plane)
     index = stack.count // 2 if index is None else index
-    answer = engine.ask(engine.encode([slice_picture(volume, stack, index, window)]), question)
+    shown = SliceFeatures(engine, volume, stack, _shown_window(volume, window)).of([index])
+    answer = engine.ask(shown, question)
     return AskingResult(engine.card.id, answer.text, answer.score, index, stack.plane)
 
 
@@ -111,6 +114,11 @@ def _stack(volume: Volume, plane: Plane) -> SliceStack:
         return slice_stack(geometry, plane)
     stacks = [slice_stack(geometry, name) for name in ("axial", "coronal", "sagittal")]
     return next(stack for stack in stacks if stack.count == 1)
+
+
+def _shown_window(volume: Volume, window: Window | None) -> Window | None:
+    """The window that was asked for, or the automatic one; None for colours, which have none."""
+    return None if volume.is_colour else window or automatic_window(volume)
 
 
 def _range(stack: SliceStack, slices: tuple[int, int] | None) -> range:
@@ -125,88 +133,3 @@ def _range(stack: SliceStack, slices: tuple[int, int] | None) -> range:
 
 def _order(indices: range, near: int | None) -> list[int]:
     return list(indices) if near is None else sorted(indices, key=lambda k: (abs(k - near), k))
-
-
-def _ground(
-    engine: Engine,
-    volume: Volume,
-    stack: SliceStack,
-    indices: Sequence[int],
-    request: GroundingRequest,
-) -> Iterator[Progress | GroundingResult]:
-    window = None if volume.is_colour else request.window or automatic_window(volume)
-    questions = [Question(label, stack, engine.card) for label in request.labels]
-    boxes: dict[str, list[SliceBox]] = {label: [] for label in request.labels}
-    timing_s = {"encode": 0.0, "answer": 0.0}
-    unreadable = done = 0
-    for batch in _batches(indices, _SLICES_AT_ONCE):
-        started = time.perf_counter()
-        features = engine.encode([slice_picture(volume, stack, k, window) for k in batch])
-        encoded = time.perf_counter()
-        answers = engine.ground(features, [q.words for q in questions], request.threshold)
-        timing_s["encode"] += encoded - started
-        timing_s["answer"] += time.perf_counter() - encoded
-        found = []
-        for index, row in zip(batch, answers, strict=True):
-            for question, answer in zip(questions, row, strict=True):
-                found += [(question.label, box) for box in question.boxes(index, answer)]
-                unreadable += answer.unreadable
-        for label, box in found:
-            boxes[label].append(box)
-        done += len(batch) * len(questions)
-        yield Progress(done, len(indices) * len(questions), tuple(found))
-    findings = [
-        finding
-        for label in request.labels
-        for finding in link_findings(label, boxes[label], stack, len(indices))
-    ]
-    seen = {finding.label for finding in findings}
-    yield GroundingResult(
-        volume=volume.geometry(),
-        model=engine.card.id,
-        plane=stack.plane,
-        window=window,
-        findings=tuple(findings),
-        absent=tuple(label for label in request.labels if label not in seen),
-        unreadable=unreadable,
-        timing_s={name: round(seconds, 3) for name, seconds in timing_s.items()},
-    )
-
-
-class Question:
-    """One label, in the words that a slice of this plane can answer.
-
-    A sagittal slice looks the same on both sides. Where the model knows the object without its
-    side, it is asked for that, and the slice's own position tells the side.
-    """
-
-    def __init__(self, label: str, stack: SliceStack, card: ModelCard) -> None:
-        self.label, self.stack = label, stack
-        self.words = natural_name(label)
-        sideless = without_side(self.words)
-        known = stack.plane == "sagittal" and sideless in card.known_labels
-        self.side = side_of(self.words) if known else ""
-        if self.side:
-            self.words = sideless
-
-    def boxes(self, index: int, answer: PictureAnswer) -> list[SliceBox]:
-        """The boxes of an answer to this question about slice `index`."""
-        if self.side and self._slice_side(index) != self.side:
-            return []
-        stack, boxes = self.stack, []
-        for box_norm, score in zip(answer.boxes_norm, answer.scores, strict=True):
-            box_pixel = norm_to_pixel(box_norm, stack.width, stack.height)
-            corners_ras = stack.corners_ras(index, box_pixel)
-            score = round(answer.presence * score, 4)
-            boxes.append(SliceBox(index, score, box_pixel, corners_ras))
-        return boxes
-
-    def _slice_side(self, index: int) -> str:
-        towards_right = self.stack.pixel_to_ras(index)[0, 2]  # mm per slice
-        offset = (index - (self.stack.count - 1) / 2) * towards_right
-        return "right" if offset > 0 else "left"
-
-
-def _batches(indices: Sequence[int], size: int) -> Iterator[Sequence[int]]:
-    for start in range(0, len(indices), size):
-        yield indices[start : start + size]

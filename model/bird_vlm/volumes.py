@@ -7,8 +7,10 @@ slices, windows or labels.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +36,14 @@ class Volume:
 
     array: np.ndarray
     ijk_to_ras: np.ndarray
+
+    @cached_property
+    def digest(self) -> str:
+        """Changes with any voxel value, the shape and the position."""
+        hasher = hashlib.blake2b(self.ijk_to_ras.tobytes(), digest_size=16)
+        hasher.update(repr((self.array.shape, self.array.dtype.str)).encode())
+        hasher.update(np.ravel(self.array, order="K").data)
+        return hasher.hexdigest()
 
     @property
     def is_picture(self) -> bool:

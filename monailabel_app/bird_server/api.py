@@ -62,6 +62,7 @@ class GroundBody(Body):
     window: Window | None = None
     threshold: float = 0.5
     near: int | None = None
+    search: str = "exhaustive"
 
     def request(self) -> GroundingRequest:
         fields = self.model_dump(exclude={"volume_id"})

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from cachetools import LRUCache
 
+from bird_server.fair_lock import FairLock
 from bird_server.model import BirdModel, Card, GroundingEvents, Model
 from bird_server.volumes_store import Upload, VolumesStore, limit_from_environment
 from bird_vlm.contract import (
@@ -36,7 +37,7 @@ class Service:
         self._load_model = load_model
         self._model: Model | None = None
         self._loading = threading.Lock()
-        self._device = threading.Lock()
+        self._device = FairLock()
         self._volumes: LRUCache[str, Volume] = LRUCache(VOLUMES_IN_MEMORY)
         self._reading = threading.Lock()
 

@@ -37,7 +37,7 @@ def test_ground_writes_what_the_contract_says(brain: Path, tmp_path: Path):
     finding = answer["findings"][0]
     assert set(finding) == {"label", "score", "slices", "roi", "boxes"}
     assert set(finding["roi"]) == {"center_ras", "size_mm", "axes_ras"}
-    assert set(finding["boxes"][0]) == {"slice", "score", "box_pixel", "corners_ras"}
+    assert set(finding["boxes"][0]) == {"slice", "score", "box_pixel", "corners_ras", "asked"}
     assert json.loads(out["f.mrk.json"].read_text())["markups"][0]["type"] == "ROI"
     with Image.open(out["f.png"]) as picture:
         assert picture.width >= 400

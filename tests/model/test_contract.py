@@ -96,5 +96,5 @@ def test_a_result_is_the_json_that_the_architecture_promises(a_phantom_volume):
     assert finding["slices"] == [3, 3]
     assert set(finding["roi"]) == {"center_ras", "size_mm", "axes_ras"}
     (slice_box,) = finding["boxes"]
-    assert set(slice_box) == {"slice", "score", "box_pixel", "corners_ras"}
+    assert set(slice_box) == {"slice", "score", "box_pixel", "corners_ras", "asked"}
     assert [len(corner) for corner in slice_box["corners_ras"]] == [3, 3, 3, 3]

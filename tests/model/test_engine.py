@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from bird_vlm.engine import Engine, model_folder, shipped_models
+from bird_vlm.engine import Engine
 from bird_vlm.errors import BadRequestError, CheckpointError
+from bird_vlm.loading import model_folder, shipped_models
 from bird_vlm.slices import slice_stack
 from bird_vlm.volumes import Volume
 from bird_vlm.windows import slice_picture

@@ -14,6 +14,7 @@ from bird_vlm.contract import (
 )
 from bird_vlm.engine import Engine
 from bird_vlm.errors import BadRequestError, UnknownLabelError
+from bird_vlm.feature_cache import FeatureCache
 from bird_vlm.volume import ask, check_labels, grounding_events, refer
 from bird_vlm.volumes import Volume
 
@@ -89,10 +90,35 @@ def test_stopping_early_asks_no_further_slice(bird_mini, mni152, monkeypatch):
         "encode",
         lambda self, pictures: asked.append(len(pictures)) or encode(self, pictures),
     )
+    monkeypatch.setattr(bird_mini, "features", FeatureCache())
     events = grounding_events(bird_mini, mni152, GroundingRequest(("brain stem",)))
     next(events)
     events.close()
     assert len(asked) == 1
+
+
+def test_a_second_question_encodes_nothing(bird_mini, mni152, monkeypatch):
+    grounded(bird_mini, mni152, labels=("brain stem",), slices=(40, 60))
+    monkeypatch.setattr(Engine, "encode", lambda self, pictures: pytest.fail("encoded again"))
+    grounded(bird_mini, mni152, labels=("right thalamus",), slices=(45, 60))
+
+
+def test_another_window_is_another_picture(bird_mini, mni152):
+    before = bird_mini.features.use().misses
+    for window in (None, (5000.0, 4000.0)):
+        grounded(bird_mini, mni152, labels=("brain stem",), slices=(100, 101), window=window)
+    assert bird_mini.features.use().misses >= before + 1
+
+
+def test_coarse_to_fine_asks_a_third(bird_mini, mni152):
+    every = grounded(bird_mini, mni152, labels=("brain stem",))
+    coarse = grounded(bird_mini, mni152, labels=("brain stem",), search="coarse-to-fine")
+    assert every.asked == 189
+    assert coarse.asked <= 189 / 3
+    best, ours = every.findings[0], coarse.findings[0]
+    assert abs(best.slices[0] - ours.slices[0]) + abs(best.slices[1] - ours.slices[1]) <= 6
+    assert [box.slice for box in ours.boxes] == list(range(ours.slices[0], ours.slices[1] + 1))
+    assert {box.asked for box in ours.boxes} == {True, False}
 
 
 def test_labels_are_answered_as_they_were_typed(bird_mini, mni152):

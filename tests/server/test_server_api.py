@@ -191,7 +191,7 @@ def test_grounding_streams_progress_per_batch_and_ends_with_the_result(a_session
         ("progress", done, 4) for done in (1, 2, 3, 4)
     ]
     box = progress[0]["boxes"][0]
-    assert set(box) == {"label", "slice", "score", "box_pixel", "corners_ras"}
+    assert set(box) == {"label", "slice", "score", "box_pixel", "corners_ras", "asked"}
     assert (box["label"], box["slice"], len(box["corners_ras"])) == (PRESENT, 2, 4)
     assert last["event"] == "result"
     assert last["result"]["absent"] == [ABSENT]

@@ -119,7 +119,7 @@ def _show_plan(
     from bird_training.tuning.devices import parse_devices, this_machine
     from bird_training.tuning.plan import make_plan, plan_table
     from bird_training.tuning.starting import read_config, read_processor
-    from bird_vlm.engine import model_folder
+    from bird_vlm.loading import model_folder
 
     count, device = parse_devices(devices) if devices else this_machine()
     folder = model_folder(model)

@@ -1,7 +1,8 @@
 """Our own models as answerers: each picture encoded once and asked all its questions.
 
 Questions are asked in the words of the test set and decoded greedily, as in the paper's
-evaluation. Knows nothing about files of predictions.
+evaluation; boxes under the product's grammar, so that none is malformed. Knows nothing about files
+of predictions.
 """
 
 from __future__ import annotations
@@ -12,15 +13,18 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import torch
+from transformers import LogitsProcessorList
 from transformers.generation import GenerateDecoderOnlyOutput
 
 from bird_training.evaluation.answering import MAX_TOKENS, Answer
 from bird_training.evaluation.questions import Question
 from bird_training.sources.reading import read_slice_picture
 from bird_vlm.confidence import geometric_mean
-from bird_vlm.engine import Engine, model_folder
+from bird_vlm.engine import Engine
 from bird_vlm.errors import BadRequestError
+from bird_vlm.frames import BoxGrammar
 from bird_vlm.grammar import REF_END, REF_START, format_absent
+from bird_vlm.loading import model_folder
 
 _NAMED = re.compile(f"{REF_START}(.*?){REF_END}")
 _SAMPLES, _SAMPLE_BYTES = 16, 1 << 16
@@ -53,11 +57,13 @@ class QuestionEngine(Engine):
     ) -> GenerateDecoderOnlyOutput:
         chats = [self._chat(question) for question in questions]
         inputs = self.tokenizer(chats, add_special_tokens=False, padding=True, return_tensors="pt")
+        grammar = BoxGrammar(self.grounder.words, inputs["input_ids"].shape[1])
         return self.model.generate(
             **inputs.to(self.model.device),
             image_embeds=features,
             max_new_tokens=MAX_TOKENS,
             do_sample=False,
+            logits_processor=LogitsProcessorList([grammar]),
             output_logits=True,
             return_dict_in_generate=True,
         )
@@ -65,7 +71,7 @@ class QuestionEngine(Engine):
     def _chat(self, asked: Question) -> str:
         texts = [text for turn in asked.history for text in turn] + [asked.text]
         try:
-            self._refuse_control_tokens(texts)
+            self.processor.refuse_control_tokens(texts)
         except BadRequestError as error:
             raise BadRequestError(f"{asked.id}: {error}") from error
         messages = [

@@ -25,7 +25,6 @@ from bird_vlm.processing_bird import BirdProcessor
 _MIN_KEPT = 0.25  # share of an object that must stay on the picture for it to be asked for
 _NEAR_MISSES = 6
 _ELSEWHERE = 3
-_PLACEHOLDER = "question"
 
 
 class PictureDataset(Dataset):
@@ -207,13 +206,7 @@ class TurnTokens:
         self.pad_id = self.tokenizer.pad_token_id
         self.box_id = self.tokenizer.convert_tokens_to_ids(BOX_START)
         self.ref_id = self.tokenizer.convert_tokens_to_ids(REF_START)
-        content = [{"type": "image"}, {"type": "text", "text": _PLACEHOLDER}]
-        chat = processor.apply_chat_template(
-            [{"role": "user", "content": content}], add_generation_prompt=True
-        )
-        before, self.after_question = chat.split(_PLACEHOLDER)
-        image = processor.image_token
-        self.prefix = self._ids(before.replace(image, image * processor.num_image_tokens))
+        self.prefix, self.after_question = processor.around_question()
 
     def pack(self, turns: Sequence[Turn]) -> PackedSequence:
         """One packed sequence with a block per turn; the loss covers answers and their ends."""

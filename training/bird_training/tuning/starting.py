@@ -22,8 +22,8 @@ from bird_training.tuning.adapters import DTYPES, merge_folder
 from bird_training.tuning.recipe import Recipe
 from bird_training.tuning.runs import Run
 from bird_vlm.configuration_bird import BirdConfig
-from bird_vlm.engine import LABELS_FILE, model_folder
 from bird_vlm.errors import CheckpointError
+from bird_vlm.loading import LABELS_FILE, model_folder
 from bird_vlm.modeling_bird import BirdForConditionalGeneration
 from bird_vlm.outputs import write_json
 from bird_vlm.processing_bird import BirdProcessor

@@ -1,0 +1,93 @@
+"""Which slices to ask about which question: all of them, or a few and then where it matters.
+
+A search hands out rounds of slices and is told the answers. Knows indices and boxes; knows nothing
+about volumes or models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import Protocol
+
+from bird_vlm.boxes import BoxNorm, iou
+
+COARSE_STEP_MM = 12.0  # between the first slices; thinner objects may be missed
+_SAME_IOU = 0.9  # boxes of two slices that overlap less are looked between
+_SHARE = 1 / 3  # of the slices, which a question may be asked about at most
+
+Round = dict[int, list[int]]  # question -> slices, in the order in which to ask
+Boxes = tuple[BoxNorm, ...]
+
+
+class Search(Protocol):
+    """A way through a stack of slices."""
+
+    def rounds(self) -> Iterator[Round]:
+        """What to ask next; the answers of one round are told before the next is taken."""
+
+    def tell(self, question: int, index: int, boxes: Boxes) -> None:
+        """The boxes that a slice has for a question; none where the object is absent."""
+
+
+class Exhaustive:
+    """Every slice for every question."""
+
+    def __init__(self, indices: Sequence[int], questions: int) -> None:
+        self.indices, self.questions = indices, questions
+
+    def rounds(self) -> Iterator[Round]:
+        yield {question: list(self.indices) for question in range(self.questions)}
+
+    def tell(self, question: int, index: int, boxes: Boxes) -> None:
+        """Nothing depends on it."""
+
+
+class CoarseToFine:
+    """Some slices, then between those whose answers differ, until the ends are found.
+
+    Between two slices that both show the object, and show it alike, nothing is asked. No question
+    is asked about more than a third of the slices, but for the first round.
+    """
+
+    def __init__(self, indices: Sequence[int], questions: int, spacing_mm: float) -> None:
+        """`indices` are in the order in which to ask; together they are a range without gaps."""
+        self.order = {index: place for place, index in enumerate(indices)}
+        self.first, self.last = min(indices), max(indices)
+        self.step = max(1, int(COARSE_STEP_MM / spacing_mm))
+        self.most = max(1, int(_SHARE * len(indices)))
+        self.told: list[dict[int, Boxes]] = [{} for _ in range(questions)]
+
+    def rounds(self) -> Iterator[Round]:
+        middle = (self.last - self.first) % self.step // 2  # as far from both ends
+        coarse = range(self.first + middle, self.last + 1, self.step)
+        pending = {question: self._ordered(coarse) for question in range(len(self.told))}
+        while any(pending.values()):
+            yield {question: indices for question, indices in pending.items() if indices}
+            pending = {question: self._between(told) for question, told in enumerate(self.told)}
+
+    def tell(self, question: int, index: int, boxes: Boxes) -> None:
+        self.told[question][index] = boxes
+
+    def _between(self, told: Mapping[int, Boxes]) -> list[int]:
+        """The slices half-way between neighbours that differ; ends first, then the widest gaps."""
+        known = {self.first - 1: (), **dict(sorted(told.items())), self.last + 1: ()}
+        places = list(known)
+        gaps = [
+            (low, high)
+            for low, high in pairwise(places)
+            if high - low > 1 and _differ(known[low], known[high])
+        ]
+        gaps.sort(key=lambda gap: (all(known[index] for index in gap), gap[0] - gap[1]))
+        left = max(0, self.most - len(told))
+        return self._ordered((low + high) // 2 for low, high in gaps[:left])
+
+    def _ordered(self, indices: Iterable[int]) -> list[int]:
+        return sorted(indices, key=self.order.__getitem__)
+
+
+def _differ(first: Boxes, second: Boxes) -> bool:
+    """Whether something lies between two slices that neither tells."""
+    if len(first) != len(second):
+        return True
+    return any(max(iou(box, other) for other in second) < _SAME_IOU for box in first)
