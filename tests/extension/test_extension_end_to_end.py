@@ -19,7 +19,7 @@ from BiRDLib.colors import label_color
 from BiRDLib.logic import Logic
 from BiRDLib.question import Question
 
-LABELS = ("left thalamus", "right thalamus", "left hippocampus", "brain stem", "liver")
+LABELS = ("left thalamus", "right thalamus", "left hippocampus", "brain stem", "left lung")
 IN_MNI_RAS = {"left thalamus": (-11, -19, 8), "right thalamus": (11, -19, 8)}
 START_SECONDS = 180
 ANSWER_SECONDS = 300
@@ -102,7 +102,7 @@ def test_typed_words_become_outlines_on_the_right_slices_and_not_beyond(
     ((grounding, rois),) = answers
     assert heard == sorted(heard)
     assert heard[-1] == 1.0
-    assert "liver" in grounding.absent
+    assert "left lung" in grounding.absent
     found = {finding.label: finding for finding in reversed(grounding.findings)}
     for label, point in IN_MNI_RAS.items():
         roi = rois[grounding.findings.index(found[label])]

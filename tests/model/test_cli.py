@@ -26,14 +26,14 @@ def brain(mni152_file: Path) -> Path:
 def test_ground_writes_what_the_contract_says(brain: Path, tmp_path: Path):
     out = {name: tmp_path / name for name in ("f.json", "f.mrk.json", "f.png")}
     result = bird(
-        "ground", brain, "--text", "right thalamus", "--text", "liver", "--slices", "72:88",
+        "ground", brain, "--text", "right thalamus", "--text", "left lung", "--slices", "72:88",
         "--json", out["f.json"], "--markups", out["f.mrk.json"], "--png", out["f.png"],
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     assert "right thalamus" in result.stdout
     answer = json.loads(out["f.json"].read_text())
     assert answer["volume"]["shape_ijk"] == [197, 233, 189]
-    assert answer["absent"] == ["liver"]
+    assert answer["absent"] == ["left lung"]
     finding = answer["findings"][0]
     assert set(finding) == {"label", "score", "slices", "roi", "boxes"}
     assert set(finding["roi"]) == {"center_ras", "size_mm", "axes_ras"}

@@ -18,7 +18,7 @@ from bird_vlm.slices import slice_stack
 from bird_vlm.volumes import Volume
 from bird_vlm.windows import slice_picture
 
-LABELS = ["left lateral ventricle", "right thalamus", "brain stem", "liver"]
+LABELS = ["left lateral ventricle", "right thalamus", "brain stem", "left lung"]
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def test_the_threshold_decides_what_is_absent(bird_mini: Engine, some_pictures):
             assert asked_strictly.text == asked_freely.text
 
 
-def test_a_brain_has_thalami_and_no_liver(bird_mini: Engine, some_pictures):
+def test_a_brain_has_thalami_and_no_lung(bird_mini: Engine, some_pictures):
     [row] = bird_mini.ground(bird_mini.encode(some_pictures[2:3]), LABELS)
     assert row[1].boxes_norm
     assert not row[3].text

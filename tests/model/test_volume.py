@@ -41,16 +41,7 @@ def holds(finding: Finding, point_ras: tuple[float, float, float]) -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "plane",
-    [
-        "axial",
-        pytest.param(
-            "coronal",
-            marks=pytest.mark.xfail(reason="bird-mini refuses most structures on coronal slices"),
-        ),
-    ],
-)
+@pytest.mark.parametrize("plane", ["axial", "coronal"])
 def test_structures_of_the_brain_are_where_they_belong(bird_mini, mni152, plane):
     result = grounded(bird_mini, mni152, labels=tuple(CENTRES_RAS), plane=plane)
     best = {}
@@ -69,14 +60,14 @@ def test_sagittal_slices_keep_to_the_named_side(bird_mini, mni152):
 
 
 def test_events_count_up_to_the_result(bird_mini, mni152):
-    request = GroundingRequest(("brain stem", "liver"), slices=(40, 60), near=50)
+    request = GroundingRequest(("brain stem", "left lung"), slices=(40, 60), near=50)
     *batches, result = grounding_events(bird_mini, mni152, request)
     assert all(isinstance(batch, Progress) for batch in batches)
     assert [batch.done for batch in batches] == sorted({batch.done for batch in batches})
     assert batches[-1].done == batches[-1].total == 2 * 20
     assert {box.slice for _, box in batches[0].boxes} <= set(range(46, 55))
     assert isinstance(result, GroundingResult)
-    assert "liver" in result.absent
+    assert "left lung" in result.absent
     streamed = {(label, box) for batch in batches for label, box in batch.boxes}
     kept = {(f.label, box) for f in result.findings for box in f.boxes}
     assert kept <= streamed
@@ -122,9 +113,9 @@ def test_coarse_to_fine_asks_a_third(bird_mini, mni152):
 
 
 def test_labels_are_answered_as_they_were_typed(bird_mini, mni152):
-    result = grounded(bird_mini, mni152, labels=("thalamus_right", "Liver"), slices=(76, 80))
+    result = grounded(bird_mini, mni152, labels=("thalamus_right", "Left Lung"), slices=(76, 80))
     assert [finding.label for finding in result.findings] == ["thalamus_right"]
-    assert result.absent == ("Liver",)
+    assert result.absent == ("Left Lung",)
 
 
 def test_a_box_is_named_on_its_middle_slice(bird_mini, mni152):

@@ -165,7 +165,7 @@ def test_a_disk_that_is_too_small_is_refused(tmp_path, mini_config):
         sizes = sizes_of(BirdForConditionalGeneration(mini_config))
     use = disk_use(sizes, load_recipe("mini"))
     assert use.checkpoint == 4 * (sizes.parameters + 2 * sizes.trained)
-    assert use.result == 4 * sizes.parameters
+    assert use.result == 2 * sizes.parameters  # in half precision
     assert use.most == 3 * use.checkpoint + use.result
     check_disk(use, tmp_path / "not" / "made" / "yet")
     many = disk_use(sizes, load_recipe("mini", {"keep": 10_000_000}))

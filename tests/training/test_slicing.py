@@ -12,6 +12,7 @@ from bird_training.sources.slicing import WINDOWS, check_window, read_scan, show
 from bird_vlm.contract import PLANES, GroundingRequest
 from bird_vlm.engine import ModelCard, PictureAnswer
 from bird_vlm.errors import BadVolumeError, BirdError
+from bird_vlm.feature_cache import FeatureCache
 from bird_vlm.slices import slice_stack
 from bird_vlm.volume import grounding_events
 from bird_vlm.windows import automatic_window, to_uint8
@@ -25,6 +26,8 @@ class WatchingEngine:
     card = ModelCard("watching")
 
     def __init__(self) -> None:
+        self.device = torch.device("cpu")
+        self.features = FeatureCache()
         self.pictures: list[np.ndarray] = []
 
     def encode(self, pictures) -> torch.Tensor:
