@@ -18,6 +18,7 @@ from bird_vlm.errors import GrammarError
 
 REF_START, REF_END = "<ref>", "</ref>"
 BOX_START, BOX_END = "<box>", "</box>"
+MAX_BOXES = 4  # of one object on one picture; training keeps the largest, answers stop there
 _BOX = re.compile(f"{BOX_START}(.*?){BOX_END}", re.DOTALL)
 _REF = re.compile(f"{REF_START}(.*?){REF_END}", re.DOTALL)
 _CORNER = r"\(\s*([0-9]{1,4})\s*,\s*([0-9]{1,4})\s*\)"

@@ -16,12 +16,11 @@ from transformers import ProcessorMixin
 from bird_vlm.answers import PictureAnswer
 from bird_vlm.confidence import token_probabilities
 from bird_vlm.frames import AnswerTokens, Writing
-from bird_vlm.grammar import REF_START, format_absent
+from bird_vlm.grammar import MAX_BOXES, REF_START, format_absent
 from bird_vlm.modeling_bird import BirdForConditionalGeneration
 from bird_vlm.packed import PackedDecoder, Place
 from bird_vlm.prompts import grounding_prompt
 
-MAX_BOXES = 4  # of one object on one picture, as the training writes at most
 _LABELS_AT_ONCE = 16
 
 

@@ -1,7 +1,6 @@
 """The plain way to ground: each answer decoded whole by transformers' `generate`, greedily.
 
-As in the paper's evaluation. `engine.py` gives the same answers faster; this is what it is held
-against, and the way for networks that it does not know.
+As in the paper's evaluation. `engine.py` gives the same answers faster and is held against this.
 """
 
 from __future__ import annotations

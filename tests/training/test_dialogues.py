@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bird_training.writers.dialogues import (
-    MAX_BOXES,
     PlacedObject,
     analysis_turns,
     describing_turn,
@@ -20,7 +19,7 @@ from bird_training.writers.dialogues import (
     write_turns,
 )
 from bird_vlm.boxes import NORM_MAX
-from bird_vlm.grammar import format_box, parse_grounding
+from bird_vlm.grammar import MAX_BOXES, format_box, parse_grounding
 from bird_vlm.labels import without_side
 from bird_vlm.prompts import grounding_prompt, referring_prompt
 

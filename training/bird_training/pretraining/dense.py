@@ -1,7 +1,7 @@
 """Dense supervision of a grid of features: per class, where it is and how far its box reaches.
 
 Only training has this head. Its loss teaches the small vision part to see before the decoder can
-read; the shipped model answers with digits alone. Knows nothing about text.
+read; the shipped model answers in text alone. Knows nothing about text.
 """
 
 from __future__ import annotations

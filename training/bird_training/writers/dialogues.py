@@ -24,11 +24,17 @@ from bird_training.writers.wording import (
     size_in_words,
     with_article,
 )
-from bird_vlm.grammar import REF_END, REF_START, format_absent, format_box, format_present
+from bird_vlm.grammar import (
+    MAX_BOXES,
+    REF_END,
+    REF_START,
+    format_absent,
+    format_box,
+    format_present,
+)
 from bird_vlm.labels import mirrored_name, without_side
 from bird_vlm.prompts import grounding_prompt, referring_prompt
 
-MAX_BOXES = 4  # of one object on one picture; the largest are kept
 _WEIGHTS = (0.5, 0.25, 0.1, 0.07, 0.08)  # grounding, of absent objects, ROC, RC, MIA
 
 
