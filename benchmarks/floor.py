@@ -27,6 +27,7 @@ from bird_vlm.configuration_bird import BirdConfig
 from bird_vlm.console import plain_errors
 from bird_vlm.errors import BirdError
 from bird_vlm.loading import model_folder
+from bird_vlm.memory import read_pictures
 from bird_vlm.modeling_bird import BirdForConditionalGeneration
 from bird_vlm.outputs import write_json
 from bird_vlm.packed import PackedDecoder
@@ -91,8 +92,9 @@ class Network:
         features = self.bird.get_image_features(pictures)
         on_phase("encode")
         image = [self.config.image_token_id] * self.config.vision_config.num_queries
-        decoder = PackedDecoder(self.bird, pad_id=0)
-        decoder.begin(features, [1] * BEFORE + image, [[1] * QUESTION] * asked.labels)
+        memories = read_pictures(self.bird, features, [1] * BEFORE + image)
+        decoder = PackedDecoder(self.bird, 0, memories)
+        decoder.begin([[1] * QUESTION] * asked.labels)
         on_phase("read")
         rows = range(max(1, round(asked.present * asked.batch)))
         decoder.keep(rows)

@@ -28,11 +28,11 @@ from bird_vlm.console import plain_errors, progress
 from bird_vlm.contract import Finding, GroundingRequest, GroundingResult, Progress
 from bird_vlm.engine import Engine
 from bird_vlm.errors import BirdError
-from bird_vlm.feature_cache import FeatureCache
 from bird_vlm.outputs import write_json
 from bird_vlm.plain import PlainEngine
 from bird_vlm.slice_features import SliceFeatures
 from bird_vlm.slices import SliceStack, slice_stack
+from bird_vlm.tensor_cache import TensorCache
 from bird_vlm.volume import grounding_events
 from bird_vlm.volumes import Volume, read_volume
 from bird_vlm.windows import automatic_window, slice_picture
@@ -115,7 +115,8 @@ class Bench:
         return [row[0] for row in self.engine.ground(shown, [label])]
 
     def forget(self) -> None:
-        self.engine.features = FeatureCache()
+        self.engine.features = TensorCache()
+        self.engine.grounder.memories = TensorCache()
 
     def _pictures(self, indices: Sequence[int]) -> list[np.ndarray]:
         return [slice_picture(self.volume, self.stack, k, self.window) for k in indices]

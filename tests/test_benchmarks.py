@@ -19,10 +19,10 @@ from bird_vlm.boxes import mask_to_box_pixel, pixel_to_norm
 from bird_vlm.contract import SliceBox
 from bird_vlm.engine import Engine
 from bird_vlm.errors import BadRequestError, BadVolumeError
-from bird_vlm.feature_cache import FeatureCache
 from bird_vlm.linking import link_findings
 from bird_vlm.loading import ModelCard
 from bird_vlm.slices import slice_stack
+from bird_vlm.tensor_cache import TensorCache
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 VOLUMES = ["a_phantom_volume", "an_oblique_volume", "a_left_handed_volume"]
@@ -47,7 +47,7 @@ class BlockFinder:
 
     def __init__(self) -> None:
         self.device = torch.device("cpu")
-        self.features = FeatureCache()
+        self.features = TensorCache()
         self.pictures: list[np.ndarray] = []
 
     def encode(self, pictures) -> torch.Tensor:
@@ -55,7 +55,7 @@ class BlockFinder:
         self.pictures += pictures
         return torch.arange(first, len(self.pictures))
 
-    def ground(self, features, labels, threshold) -> list[list[PictureAnswer]]:
+    def ground(self, features, labels, threshold, names) -> list[list[PictureAnswer]]:
         return [[self._answer(self.pictures[i])] * len(labels) for i in features.tolist()]
 
     def _answer(self, picture: np.ndarray) -> PictureAnswer:

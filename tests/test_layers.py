@@ -36,12 +36,12 @@ NEED_TORCH = {
     "layouts",
     "weight_files",
     *("engine", "loading", "confidence", "frames", "packed", "grounding", "plain"),
-    *("feature_cache", "slice_features"),
+    *("tensor_cache", "slice_features", "memory"),
 }
 GROUND = (
     *("contract", "errors", "version", "slices", "boxes", "grammar", "prompts", "labels"),
     *("volumes", "volume_files", "windows", "linking", "overlay", "markups", "outputs", "cli"),
-    *("answers", "search"),
+    *("answers", "search", "dialects"),
 )
 MRML_GEOMETRY = re.compile(
     r"IJKTo|ToRAS|RASTo|ToWorld|WorldTo|ObjectToNode|TransformBetweenNodes|TransformNode(ID)?$|"

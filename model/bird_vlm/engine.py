@@ -5,7 +5,7 @@ Knows pictures, prompts and tokens; knows nothing about volumes, slices or RAS.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +18,10 @@ from bird_vlm.boxes import NORM_MAX, BoxNorm
 from bird_vlm.confidence import geometric_mean, token_probabilities
 from bird_vlm.contract import ReferringTask
 from bird_vlm.errors import CheckpointError
-from bird_vlm.feature_cache import FeatureCache
 from bird_vlm.grounding import Grounder
 from bird_vlm.loading import DEFAULT_MODEL, ModelCard, load_network, model_folder, read_labels
 from bird_vlm.prompts import referring_prompt
+from bird_vlm.tensor_cache import TensorCache
 from bird_vlm.tokenization_bird import number_ids
 
 _NEW_TOKENS = 100  # the longest answer, as in the paper's evaluation of MIA
@@ -37,7 +37,7 @@ class Engine:
         self.tokenizer = processor.tokenizer
         self.number_ids = number_ids(self.tokenizer, NORM_MAX + 1)
         self.grounder = Grounder(model, processor, _TOKENS_AT_ONCE)
-        self.features = FeatureCache()
+        self.features = TensorCache()
 
     @classmethod
     def load(cls, model: str | Path = DEFAULT_MODEL, device: str | None = None) -> Engine:
@@ -70,13 +70,18 @@ class Engine:
         return torch.cat([self.model.get_image_features(self._pixels(chunk)) for chunk in chunks])
 
     def ground(
-        self, features: torch.Tensor, labels: Sequence[str], threshold: float = 0.5
+        self,
+        features: torch.Tensor,
+        labels: Sequence[str],
+        threshold: float = 0.5,
+        names: Sequence[Hashable] | None = None,
     ) -> list[list[PictureAnswer]]:
         """Ask for every label on every picture; answers[picture][label].
 
-        An object whose presence probability is below `threshold` is absent and gets no boxes.
+        An object whose presence probability is below `threshold` is absent and gets no boxes. Under
+        `names` the model may remember the pictures until the next question.
         """
-        return self.grounder.ground(features, labels, threshold)
+        return self.grounder.ground(features, labels, threshold, names)
 
     def refer(self, features: torch.Tensor, box_norm: BoxNorm, task: ReferringTask) -> TextAnswer:
         """Name (roc) or describe (rc) a box of one picture; features (1, tokens, width)."""

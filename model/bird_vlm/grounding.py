@@ -1,14 +1,16 @@
 """Many labels on many pictures, at the price of the choices that are the model's.
 
-Every picture is read once for all its labels, the first token after a question tells whether the
-object is there, and only where it is are the numbers of its boxes decoded; the signs around them
-are fed. Knows pictures' features and words; knows nothing about volumes.
+Every picture is read once for all its labels, and remembered where it has a name; the first token
+after a question tells whether the object is there, and only where it is are the numbers of its
+boxes decoded; the signs around them are fed. Knows pictures' features and words; knows nothing
+about volumes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import torch
 from transformers import ProcessorMixin
@@ -17,11 +19,14 @@ from bird_vlm.answers import PictureAnswer
 from bird_vlm.confidence import token_probabilities
 from bird_vlm.frames import AnswerTokens, Writing
 from bird_vlm.grammar import MAX_BOXES, REF_START, format_absent
+from bird_vlm.memory import Memory, read_pictures
 from bird_vlm.modeling_bird import BirdForConditionalGeneration
 from bird_vlm.packed import PackedDecoder, Place
 from bird_vlm.prompts import grounding_prompt
+from bird_vlm.tensor_cache import TensorCache
 
 _LABELS_AT_ONCE = 16
+_MOST_REMEMBERED = 4 << 20  # bytes of a picture; what is larger is sooner read anew than moved
 
 
 @dataclass(frozen=True)
@@ -29,13 +34,12 @@ class _Questions:
     """What every picture of a batch is asked, in tokens."""
 
     labels: Sequence[str]
-    prefix: list[int]  # what stands before a question, with the places of the image tokens
     questions: list[list[int]]
     absent_ids: list[int]  # how the answer begins where the object is absent
 
     @property
     def length(self) -> int:
-        return len(self.prefix) + sum(map(len, self.questions))
+        return sum(map(len, self.questions))
 
 
 class Grounder:
@@ -48,43 +52,64 @@ class Grounder:
         self.network, self.processor, self.budget = network, processor, budget
         self.words = AnswerTokens(processor.tokenizer)
         self.present_id = self.words.ids(REF_START)[0]
+        self.prefix, self.after_question = processor.around_question()
+        self.memories = TensorCache()
 
-    @torch.inference_mode()
     def ground(
-        self, features: torch.Tensor, labels: Sequence[str], threshold: float
+        self,
+        features: torch.Tensor,
+        labels: Sequence[str],
+        threshold: float,
+        names: Sequence[Hashable] | None = None,
     ) -> list[list[PictureAnswer]]:
         """Ask for every label on every picture; answers[picture][label].
 
         `features` are (pictures, image tokens, width). An object whose presence probability is
-        below `threshold` is absent and gets no boxes.
+        below `threshold` is absent and gets no boxes. Pictures that have `names` are not read again
+        the next time.
         """
-        answers: list[list[PictureAnswer]] = [[] for _ in features]
-        for start in range(0, len(labels), _LABELS_AT_ONCE):
-            asked = self._questions(labels[start : start + _LABELS_AT_ONCE])
-            size = max(1, self.budget // asked.length)
-            for first in range(0, len(features), size):
-                rows = self._batch(features[first : first + size], asked, threshold)
-                for row, found in enumerate(rows, start=first):
-                    answers[row] += found
-        return answers
+        asked = [
+            self._questions(labels[start : start + _LABELS_AT_ONCE])
+            for start in range(0, len(labels), _LABELS_AT_ONCE)
+        ]
+        size = max(1, self.budget // (len(self.prefix) + max((q.length for q in asked), default=0)))
+        answers: list[list[PictureAnswer]] = []
+        for first in range(0, len(features), size):
+            batch = slice(first, first + size)
+            memories = self._read(features[batch], names[batch] if names is not None else None)
+            found = [self._batch(memories, questions, threshold) for questions in asked]
+            answers += [list(chain(*rows)) for rows in zip(*found, strict=True)]
+        return answers or [[] for _ in features]
+
+    def _read(self, features: torch.Tensor, names: Sequence[Hashable] | None) -> list[Memory]:
+        """What the decoder remembers of each picture, from earlier where it does."""
+        if names is None:
+            return read_pictures(self.network, features, self.prefix)
+        found = self.memories.get(names)
+        lacking = [place for place, memory in enumerate(found) if memory is None]
+        if lacking:
+            fresh = read_pictures(self.network, features[lacking], self.prefix)
+            if fresh[0].nbytes <= _MOST_REMEMBERED:
+                self.memories.put([names[place] for place in lacking], fresh)
+            for place, memory in zip(lacking, fresh, strict=True):
+                found[place] = memory
+        return [memory.to(features.device) for memory in found]
 
     def _questions(self, labels: Sequence[str]) -> _Questions:
         prompts = [grounding_prompt(label) for label in labels]
         self.processor.refuse_control_tokens(prompts)
-        prefix, after = self.processor.around_question()
         return _Questions(
             labels,
-            prefix,
-            [self.words.ids(prompt + after) for prompt in prompts],
+            [self.words.ids(prompt + self.after_question) for prompt in prompts],
             [self.words.ids(format_absent(label))[0] for label in labels],
         )
 
+    @torch.inference_mode()
     def _batch(
-        self, features: torch.Tensor, asked: _Questions, threshold: float
+        self, memories: Sequence[Memory], asked: _Questions, threshold: float
     ) -> list[list[PictureAnswer]]:
-        decoder = PackedDecoder(self.network, self.processor.tokenizer.pad_token_id)
-        logits = decoder.begin(features, asked.prefix, asked.questions)
-        presence = self._presence(logits, asked).tolist()
+        decoder = PackedDecoder(self.network, self.processor.tokenizer.pad_token_id, memories)
+        presence = self._presence(decoder.begin(asked.questions), asked).tolist()
         writings = {
             (row, column): Writing(self.words, label, MAX_BOXES)
             for row, shares in enumerate(presence)

@@ -7,7 +7,7 @@ Knows nothing about pictures, models or text.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import groupby, pairwise
 
 import numpy as np
@@ -17,7 +17,6 @@ from scipy.optimize import linear_sum_assignment
 
 from bird_vlm.boxes import iou, overlap_share
 from bird_vlm.contract import Finding, Roi, SliceBox
-from bird_vlm.search import COARSE_STEP_MM
 from bird_vlm.slices import SliceStack
 
 MAX_GAP_MM = 10.0  # of missing slices inside a finding; one missing slice is always allowed
@@ -28,27 +27,27 @@ FULL_SUPPORT_MM = 10.0  # a finding this thick is not a chance hit on one slice
 _OUTLIER_STEP = 0.25  # of a box's side, by which an edge may leave the median of five slices
 
 Track = list[SliceBox]
+Places = Mapping[int, int]  # of each slice that was asked, its place among all of them
 
 
 def link_findings(
     label: str,
     boxes: Sequence[SliceBox],
     stack: SliceStack,
-    asked: int | None = None,
-    *,
-    between: bool = False,
+    asked: Collection[int] | None = None,
 ) -> tuple[Finding, ...]:
     """The objects that `boxes` (any order) show, best first.
 
-    `asked` is how many slices were asked, all of them where it is None. A finding's score, 0..1, is
-    the median score of its slices, times sqrt(thickness / 10 mm) where it is thinner than 10 mm
-    and thinner than what was asked: a lesion on one slice is kept, but below one that its
-    neighbours confirm. Its ROI is the box around its slice boxes, see `roi_around`. With `between`
-    the slices between a finding's boxes were not asked, and get boxes in between.
+    `asked` are the slices that were asked, all of them where it is None; between two of them that
+    show an object it is taken to go on, and the slices there get boxes in between. A finding's
+    score, 0..1, is the median score of its slices, times sqrt(thickness / 10 mm) where it is
+    thinner than 10 mm and thinner than what was asked: a lesion on one slice is kept, but below
+    one that its neighbours confirm. Its ROI is the box around its slice boxes, see `roi_around`.
     """
-    extent_mm = (asked or stack.count) * stack.spacing_mm
-    step = _max_step(stack.spacing_mm, between)
-    tracks = [filled(t, stack) if between else t for t in _tracks(boxes, step)]
+    asked = range(stack.count) if asked is None else asked
+    extent_mm = (max(asked, default=0) - min(asked, default=0) + 1) * stack.spacing_mm
+    places = {index: place for place, index in enumerate(sorted(asked))}
+    tracks = [filled(track, stack, places) for track in _tracks(boxes, places, stack.spacing_mm)]
     findings = [
         Finding(
             label=label,
@@ -91,11 +90,15 @@ def roi_around(boxes: Sequence[SliceBox], stack: SliceStack) -> Roi:
     )
 
 
-def filled(track: Track, stack: SliceStack) -> Track:
-    """The track with boxes on the slices between its own, on straight lines between their edges."""
+def filled(track: Track, stack: SliceStack, places: Places) -> Track:
+    """The track with boxes on slices that were not asked, on straight lines between its edges.
+
+    Not where a slice in between was asked and does not show the object.
+    """
     whole = track[:1]
     for low, high in pairwise(track):
-        for index in range(low.slice + 1, high.slice):
+        unasked = range(low.slice + 1, high.slice) if _are_next(low, high, places) else ()
+        for index in unasked:
             share = (index - low.slice) / (high.slice - low.slice)
             edges = (1 - share) * np.array(low.box_pixel) + share * np.array(high.box_pixel)
             box_pixel = tuple(map(float, edges))
@@ -106,18 +109,22 @@ def filled(track: Track, stack: SliceStack) -> Track:
     return whole
 
 
-def _max_step(spacing_mm: float, between: bool) -> int:
-    """How many slices on an object may go on, with at least one missing in between allowed."""
-    gap_mm = max(MAX_GAP_MM, COARSE_STEP_MM) if between else MAX_GAP_MM
-    return 1 + max(1, int(gap_mm / spacing_mm))
+def _are_next(low: SliceBox, high: SliceBox, places: Places) -> bool:
+    """Whether no slice between two boxes was asked."""
+    return places[high.slice] == places[low.slice] + 1
 
 
-def _tracks(boxes: Iterable[SliceBox], max_step: int) -> list[Track]:
+def _tracks(boxes: Iterable[SliceBox], places: Places, spacing_mm: float) -> list[Track]:
+    most = 1 + max(1, int(MAX_GAP_MM / spacing_mm))
     tracks: list[Track] = []
     ordered = sorted(boxes, key=lambda box: (box.slice, -box.score))
-    for index, group in groupby(ordered, key=lambda box: box.slice):
+    for _, group in groupby(ordered, key=lambda box: box.slice):
         fresh = _without_repeats(group)
-        open_tracks = [track for track in tracks if index - track[-1].slice <= max_step]
+        open_tracks = [
+            track
+            for track in tracks
+            if fresh[0].slice - track[-1].slice <= most or _are_next(track[-1], fresh[0], places)
+        ]
         taken = _extend(open_tracks, fresh)
         tracks.extend([box] for i, box in enumerate(fresh) if i not in taken)
     return tracks

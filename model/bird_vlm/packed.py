@@ -1,8 +1,8 @@
 """Several questions about each of several pictures, side by side in the decoder.
 
-A row is a picture: what comes before the questions is read once, and every question goes on from
-there, blind to the others. Rows, questions and cache are kept here; what is asked and what the
-answers mean is not. The logits are those of separate sequences.
+A row is a picture that was read before: every question goes on from there, blind to the others.
+Rows, questions and cache are kept here; what is asked and what the answers mean is not. The logits
+are those of separate sequences.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import torch
-from transformers import DynamicCache
 
+from bird_vlm.memory import Memory, recalled
 from bird_vlm.modeling_bird import BirdForConditionalGeneration
 
 _SHARED, _NOTHING = 0, -1  # blocks: what all questions see, and padding
@@ -21,44 +21,24 @@ Place = tuple[int, int]  # row, question
 class PackedDecoder:
     """One batch of rows; `begin` once, then `extend` as often as there is something to add."""
 
-    def __init__(self, network: BirdForConditionalGeneration, pad_id: int) -> None:
+    def __init__(
+        self, network: BirdForConditionalGeneration, pad_id: int, memories: Sequence[Memory]
+    ) -> None:
+        """A row for each of `memories`."""
         self.network, self.pad_id = network, pad_id
         self.device = network.device
-        self.cache = DynamicCache(config=network.config.get_text_config())
-        self.blocks = torch.empty(0, 0, dtype=torch.long)  # (rows, cached tokens)
+        self.cache = recalled(network, memories)
+        self.rows = list(range(len(memories)))
+        self.blocks = torch.full((len(memories), self.cache.get_seq_length()), _SHARED)
         self.positions: dict[Place, int] = {}  # of the next token
-        self.rows: list[int] = []
 
-    def begin(
-        self, features: torch.Tensor, prefix: Sequence[int], questions: Sequence[Sequence[int]]
-    ) -> torch.Tensor:
-        """Read pictures (rows, image tokens, width) and ask each of them all `questions`.
-
-        `prefix` are the tokens before a question, with the places of the image tokens. Returns the
-        logits behind each question, (rows, questions, vocabulary).
-        """
-        ids, blocks, positions = list(prefix), [_SHARED] * len(prefix), list(range(len(prefix)))
-        ends = []
-        for number, question in enumerate(questions, start=1):
-            ids += question
-            blocks += [number] * len(question)
-            positions += range(len(prefix), len(prefix) + len(question))
-            ends.append(len(ids) - 1)
-        self.rows = list(range(len(features)))
-        self.positions = {
-            (row, number): len(prefix) + len(question)
-            for row in self.rows
-            for number, question in enumerate(questions)
-        }
-        row = torch.tensor([blocks])
-        self.blocks = row.repeat(len(features), 1)
-        states = self._run(
-            torch.tensor([ids]).repeat(len(features), 1),
-            torch.tensor([positions]).repeat(len(features), 1),
-            visible(row, row),
-            image_embeds=features,
-        )
-        return self.network.lm_head(states[:, ends])
+    def begin(self, questions: Sequence[Sequence[int]]) -> torch.Tensor:
+        """Ask every row all `questions`; the logits behind each, (rows, questions, vocabulary)."""
+        first = self.blocks.shape[1]
+        places = [(row, question) for row in self.rows for question in range(len(questions))]
+        self.positions = dict.fromkeys(places, first)
+        logits = self.extend({(row, number): questions[number] for row, number in places})
+        return logits.unflatten(0, (len(self.rows), len(questions)))
 
     def keep(self, rows: Sequence[int]) -> None:
         """Forget all other rows; rows keep their names."""

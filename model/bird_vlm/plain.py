@@ -40,26 +40,25 @@ class PlainEngine(Engine):
             gate = PresenceGate(
                 present_id=self._ids(REF_START)[0],
                 absent_ids=[absent_ids[q] for _, q in batch],
-                end_id=self.tokenizer.eos_token_id,
                 threshold=threshold,
             )
             output = self._generate(
                 features[[p for p, _ in batch]], [questions[q] for _, q in batch], gate
             )
-            answers += self._picture_answers(output, gate.presence)
+            answers += self._picture_answers(output, gate)
         return [answers[i : i + len(labels)] for i in range(0, len(answers), len(labels))]
 
     def _picture_answers(
-        self, output: GenerateDecoderOnlyOutput, presence: Sequence[float]
+        self, output: GenerateDecoderOnlyOutput, gate: PresenceGate
     ) -> list[PictureAnswer]:
         answers = []
         for (tokens, probabilities), present in zip(
-            self._answer_tokens(output), presence, strict=True
+            self._answer_tokens(output), gate.presence, strict=True
         ):
-            text = self._text(tokens)
-            if not tokens:
-                answers.append(PictureAnswer(present, text))
+            if present < gate.threshold:
+                answers.append(PictureAnswer(present, ""))
                 continue
+            text = self._text(tokens)
             try:
                 boxes_norm = parse_grounding(text).boxes_norm
             except GrammarError:
@@ -87,24 +86,23 @@ class PresenceGate(LogitsProcessor):
     """Decides at the first token whether an object is there, and remembers how likely it is.
 
     The choice is between the token that starts a box answer and the one that starts the sentence
-    of absence; below the threshold the answer ends at once.
+    of absence.
     """
 
-    def __init__(
-        self, present_id: int, absent_ids: Sequence[int], end_id: int, threshold: float
-    ) -> None:
-        self.present_id, self.absent_ids = present_id, list(absent_ids)
-        self.end_id, self.threshold = end_id, threshold
+    def __init__(self, present_id: int, absent_ids: Sequence[int], threshold: float) -> None:
+        self.present_id, self.threshold = present_id, threshold
+        self.absent_ids = list(absent_ids)
         self.presence: list[float] = []
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         if self.presence:
             return scores
         rows = torch.arange(len(scores), device=scores.device)
-        absent = scores[rows, torch.tensor(self.absent_ids, device=scores.device)].float()
+        absent_ids = torch.tensor(self.absent_ids, device=scores.device)
+        absent = scores[rows, absent_ids].float()
         presence = torch.sigmoid(scores[:, self.present_id].float() - absent)
         self.presence = presence.tolist()
-        first = torch.where(presence >= self.threshold, self.present_id, self.end_id)
+        first = torch.where(presence >= self.threshold, self.present_id, absent_ids)
         forced = torch.full_like(scores, -torch.inf)
         forced[rows, first] = 0
         return forced

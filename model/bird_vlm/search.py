@@ -10,10 +10,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Protocol
 
-from bird_vlm.boxes import BoxNorm, iou
+from bird_vlm.boxes import BoxNorm
 
-COARSE_STEP_MM = 12.0  # between the first slices; thinner objects may be missed
-_SAME_IOU = 0.9  # boxes of two slices that overlap less are looked between
+COARSE_STEP_MM = 9.0  # between the first slices; thinner objects may be missed
 _SHARE = 1 / 3  # of the slices, which a question may be asked about at most
 
 Round = dict[int, list[int]]  # question -> slices, in the order in which to ask
@@ -44,10 +43,10 @@ class Exhaustive:
 
 
 class CoarseToFine:
-    """Some slices, then between those whose answers differ, until the ends are found.
+    """Some slices, then the ends of what they show, then what lies between the ends.
 
-    Between two slices that both show the object, and show it alike, nothing is asked. No question
-    is asked about more than a third of the slices, but for the first round.
+    No question is asked about more than a third of the slices, but for the first round; what is
+    absent from the first round costs nothing more.
     """
 
     def __init__(self, indices: Sequence[int], questions: int, spacing_mm: float) -> None:
@@ -70,24 +69,19 @@ class CoarseToFine:
         self.told[question][index] = boxes
 
     def _between(self, told: Mapping[int, Boxes]) -> list[int]:
-        """The slices half-way between neighbours that differ; ends first, then the widest gaps."""
+        """The slices half-way between neighbours that differ, or else between those that show it.
+
+        The widest gaps first; of those inside an object, the widest alone.
+        """
         known = {self.first - 1: (), **dict(sorted(told.items())), self.last + 1: ()}
-        places = list(known)
-        gaps = [
-            (low, high)
-            for low, high in pairwise(places)
-            if high - low > 1 and _differ(known[low], known[high])
-        ]
-        gaps.sort(key=lambda gap: (all(known[index] for index in gap), gap[0] - gap[1]))
+        gaps = [(low, high) for low, high in pairwise(known) if high - low > 1]
+        ends = [gap for gap in gaps if len(known[gap[0]]) != len(known[gap[1]])]
+        inside = [gap for gap in gaps if known[gap[0]] and known[gap[1]]]
+        widest = max((high - low for low, high in inside), default=0)
+        chosen = ends or [(low, high) for low, high in inside if high - low == widest]
+        chosen.sort(key=lambda gap: gap[0] - gap[1])
         left = max(0, self.most - len(told))
-        return self._ordered((low + high) // 2 for low, high in gaps[:left])
+        return self._ordered((low + high) // 2 for low, high in chosen[:left])
 
     def _ordered(self, indices: Iterable[int]) -> list[int]:
         return sorted(indices, key=self.order.__getitem__)
-
-
-def _differ(first: Boxes, second: Boxes) -> bool:
-    """Whether something lies between two slices that neither tells."""
-    if len(first) != len(second):
-        return True
-    return any(max(iou(box, other) for other in second) < _SAME_IOU for box in first)

@@ -9,10 +9,13 @@ from collections.abc import Sequence
 
 import torch
 
+from bird_vlm.contract import Plane
 from bird_vlm.engine import Engine
 from bird_vlm.slices import SliceStack
 from bird_vlm.volumes import Volume
 from bird_vlm.windows import Window, slice_picture
+
+SliceName = tuple[str, Plane, int, Window | None]
 
 
 class SliceFeatures:
@@ -25,7 +28,7 @@ class SliceFeatures:
 
     def of(self, indices: Sequence[int]) -> torch.Tensor:
         """(slices, image tokens, width), on the engine's device."""
-        keys = [(self.volume.digest, self.stack.plane, index, self.window) for index in indices]
+        keys = self.names(indices)
         found = self.engine.features.get(keys)
         lacking = [place for place, kept in enumerate(found) if kept is None]
         if lacking:
@@ -38,3 +41,7 @@ class SliceFeatures:
             for place, features in zip(lacking, fresh, strict=True):
                 found[place] = features
         return torch.stack([kept.to(self.engine.device) for kept in found])
+
+    def names(self, indices: Sequence[int]) -> list[SliceName]:
+        """What tells a slice as it is shown from all others."""
+        return [(self.volume.digest, self.stack.plane, index, self.window) for index in indices]

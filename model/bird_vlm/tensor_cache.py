@@ -1,4 +1,4 @@
-"""Features of slices that were encoded before, kept within budgets of bytes.
+"""What was made of slices before, kept within budgets of bytes.
 
 The least recently used go first: from a device's memory to the host's, and from there away. Knows
 nothing about volumes, models or what a key means.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -35,7 +35,7 @@ class CacheUse:
         return self.hits / max(1, self.hits + self.misses)
 
 
-class FeatureCache:
+class TensorCache:
     """Tensors by key. Any number of threads may use it."""
 
     def __init__(self, budget: int = DEFAULT_BUDGET) -> None:
@@ -52,10 +52,10 @@ class FeatureCache:
             self._misses += sum(kept is None for kept in found)
         return found
 
-    def put(self, keys: Sequence[Hashable], features: torch.Tensor) -> None:
-        """Keep `features` (keys, ...), each under its key."""
+    def put(self, keys: Sequence[Hashable], tensors: Iterable[torch.Tensor]) -> None:
+        """Keep a tensor under each key."""
         with self._lock:
-            for key, kept in zip(keys, features, strict=True):
+            for key, kept in zip(keys, tensors, strict=True):
                 shelf = self._host if kept.device.type == "cpu" else self._device
                 for old, spilled in shelf.add(key, kept.clone()):  # not a view of the whole batch
                     if shelf is self._device:

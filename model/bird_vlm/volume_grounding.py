@@ -41,7 +41,12 @@ class VolumeGrounding:
         self.features = SliceFeatures(engine, volume, stack, window)
         self.boxes: dict[str, list[SliceBox]] = {label: [] for label in request.labels}
         self.timing_s = {"encode": 0.0, "answer": 0.0}
-        self.unreadable = self.asked = 0
+        self.unreadable = 0
+
+    @property
+    def asked(self) -> int:
+        """Questions about slices, so far."""
+        return sum(len(question.asked) for question in self.questions)
 
     def events(self, indices: Sequence[int]) -> Iterator[Progress | GroundingResult]:
         """Ask about slices, those first that come first: a Progress per batch, then the result."""
@@ -50,9 +55,8 @@ class VolumeGrounding:
             total = self.asked + sum(map(len, asked.values()))
             for questions, batch in _batches(asked):
                 found = self._ask(questions, batch, search)
-                self.asked += len(batch) * len(questions)
                 yield Progress(self.asked, total, tuple(found))
-        yield self._result(len(indices))
+        yield self._result()
 
     def _search(self, indices: Sequence[int]) -> Search:
         if self.request.search == "exhaustive":
@@ -68,12 +72,14 @@ class VolumeGrounding:
         encoded = time.perf_counter()
         questions = [self.questions[number] for number in numbers]
         words = [question.words for question in questions]
-        answers = self.engine.ground(shown, words, self.request.threshold)
+        names = self.features.names(batch)
+        answers = self.engine.ground(shown, words, self.request.threshold, names)
         self.timing_s["encode"] += encoded - started
         self.timing_s["answer"] += time.perf_counter() - encoded
         found = []
         for index, row in zip(batch, answers, strict=True):
             for number, question, answer in zip(numbers, questions, row, strict=True):
+                question.asked.append(index)
                 boxes = question.boxes(index, answer)
                 search.tell(number, index, tuple(answer.boxes_norm) if boxes else ())
                 found += [(question.label, box) for box in boxes]
@@ -82,16 +88,12 @@ class VolumeGrounding:
             self.boxes[label].append(box)
         return found
 
-    def _result(self, slices: int) -> GroundingResult:
+    def _result(self) -> GroundingResult:
         findings = [
             finding
-            for label in self.request.labels
+            for question in self.questions
             for finding in link_findings(
-                label,
-                self.boxes[label],
-                self.stack,
-                slices,
-                between=self.request.search != "exhaustive",
+                question.label, self.boxes[question.label], self.stack, question.asked
             )
         ]
         seen = {finding.label for finding in findings}
@@ -117,6 +119,7 @@ class Question:
 
     def __init__(self, label: str, stack: SliceStack, card: ModelCard) -> None:
         self.label, self.stack = label, stack
+        self.asked: list[int] = []  # slices
         self.words = natural_name(label)
         sideless = without_side(self.words)
         known = stack.plane == "sagittal" and sideless in card.known_labels

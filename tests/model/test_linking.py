@@ -166,8 +166,8 @@ def test_one_wrong_slice_does_not_blow_up_the_roi(wrong):
         pytest.param(range(3, 9), 5, None, 0.8, id="thick object"),
         pytest.param([3], 2.5, None, 0.4, id="chance hit on a thin slice"),
         pytest.param([3], 10, None, 0.8, id="one thick slice"),
-        pytest.param([3], 2.5, 1, 0.8, id="the only slice that was asked"),
-        pytest.param([3, 4], 2.5, 2, 0.8, id="both slices that were asked"),
+        pytest.param([3], 2.5, [3], 0.8, id="the only slice that was asked"),
+        pytest.param([3, 4], 2.5, [3, 4], 0.8, id="both slices that were asked"),
     ],
 )
 def test_score(slices, spacing_mm, asked, expected):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from bird_vlm.memory import read_pictures
 from bird_vlm.packed import PackedDecoder, visible
 from tiny_bird import IMAGE_TOKEN, QUERIES
 
@@ -28,8 +29,8 @@ def alone(bird, features: torch.Tensor, tokens: list[int]) -> torch.Tensor:
 
 @torch.inference_mode()
 def begun(bird, features: torch.Tensor) -> tuple[PackedDecoder, torch.Tensor]:
-    decoder = PackedDecoder(bird, PAD)
-    return decoder, decoder.begin(features, PREFIX, QUESTIONS)
+    decoder = PackedDecoder(bird, PAD, read_pictures(bird, features, PREFIX))
+    return decoder, decoder.begin(QUESTIONS)
 
 
 def test_questions_are_blind_to_each_other(a_bird, two_features):

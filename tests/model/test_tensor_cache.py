@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bird_vlm.feature_cache import FeatureCache
+from bird_vlm.tensor_cache import TensorCache
 
 ONE = 16  # bytes of what a slice takes here
 
@@ -20,7 +20,7 @@ def of_slice(*numbers: int) -> torch.Tensor:
 
 
 def test_what_was_put_comes_back():
-    cache = FeatureCache(10 * ONE)
+    cache = TensorCache(10 * ONE)
     cache.put(["a", "b"], of_slice(1, 2))
     a, c, b = cache.get(["a", "c", "b"])
     assert c is None
@@ -31,7 +31,7 @@ def test_what_was_put_comes_back():
 
 
 def test_the_least_recently_used_leave_first():
-    cache = FeatureCache(2 * ONE)
+    cache = TensorCache(2 * ONE)
     cache.put(["a", "b"], of_slice(1, 2))
     cache.get(["a"])
     cache.put(["c"], of_slice(3))
@@ -39,7 +39,7 @@ def test_the_least_recently_used_leave_first():
 
 
 def test_a_slice_does_not_keep_its_whole_batch_alive():
-    cache = FeatureCache(10 * ONE)
+    cache = TensorCache(10 * ONE)
     cache.put(range(8), of_slice(*range(8)))
     [kept] = cache.get([3])
     assert kept.untyped_storage().nbytes() == ONE
@@ -47,7 +47,7 @@ def test_a_slice_does_not_keep_its_whole_batch_alive():
 
 @pytest.mark.parametrize("budget", [0, ONE - 1])
 def test_what_is_larger_than_the_budget_is_not_kept(budget):
-    cache = FeatureCache(budget)
+    cache = TensorCache(budget)
     cache.put(["a"], of_slice(1))
     assert cache.get(["a"]) == [None]
     assert cache.use().host_bytes == 0
@@ -55,7 +55,7 @@ def test_what_is_larger_than_the_budget_is_not_kept(budget):
 
 @given(st.lists(st.integers(0, 9), max_size=60), st.integers(0, 6))
 def test_the_budget_holds_and_values_stay_with_their_keys(keys, entries):
-    cache = FeatureCache(entries * ONE)
+    cache = TensorCache(entries * ONE)
     for key in keys:
         [kept] = cache.get([key])
         if kept is None:
@@ -67,7 +67,7 @@ def test_the_budget_holds_and_values_stay_with_their_keys(keys, entries):
 
 
 def test_threads_do_not_disturb_each_other():
-    cache = FeatureCache(20 * ONE)
+    cache = TensorCache(20 * ONE)
 
     def work(seed: int) -> bool:
         numbers = torch.randint(0, 40, (300,), generator=torch.Generator().manual_seed(seed))
@@ -88,7 +88,7 @@ def test_threads_do_not_disturb_each_other():
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_full_device_spills_to_the_host():
-    cache = FeatureCache(8 * ONE)
+    cache = TensorCache(8 * ONE)
     cache.put(range(4), of_slice(*range(4)).cuda())
     kept = cache.get(range(4))
     assert [tensor.device.type for tensor in kept] == ["cpu", "cpu", "cuda", "cuda"]

@@ -14,7 +14,7 @@ from bird_vlm.contract import (
 )
 from bird_vlm.engine import Engine
 from bird_vlm.errors import BadRequestError, UnknownLabelError
-from bird_vlm.feature_cache import FeatureCache
+from bird_vlm.tensor_cache import TensorCache
 from bird_vlm.volume import ask, check_labels, grounding_events, refer
 from bird_vlm.volumes import Volume
 
@@ -81,7 +81,7 @@ def test_stopping_early_asks_no_further_slice(bird_mini, mni152, monkeypatch):
         "encode",
         lambda self, pictures: asked.append(len(pictures)) or encode(self, pictures),
     )
-    monkeypatch.setattr(bird_mini, "features", FeatureCache())
+    monkeypatch.setattr(bird_mini, "features", TensorCache())
     events = grounding_events(bird_mini, mni152, GroundingRequest(("brain stem",)))
     next(events)
     events.close()
@@ -108,7 +108,6 @@ def test_coarse_to_fine_asks_a_third(bird_mini, mni152):
     assert coarse.asked <= 189 / 3
     best, ours = every.findings[0], coarse.findings[0]
     assert abs(best.slices[0] - ours.slices[0]) + abs(best.slices[1] - ours.slices[1]) <= 6
-    assert [box.slice for box in ours.boxes] == list(range(ours.slices[0], ours.slices[1] + 1))
     assert {box.asked for box in ours.boxes} == {True, False}
 
 

@@ -12,8 +12,8 @@ from bird_training.sources.slicing import WINDOWS, check_window, read_scan, show
 from bird_vlm.contract import PLANES, GroundingRequest
 from bird_vlm.engine import ModelCard, PictureAnswer
 from bird_vlm.errors import BadVolumeError, BirdError
-from bird_vlm.feature_cache import FeatureCache
 from bird_vlm.slices import slice_stack
+from bird_vlm.tensor_cache import TensorCache
 from bird_vlm.volume import grounding_events
 from bird_vlm.windows import automatic_window, to_uint8
 
@@ -27,14 +27,14 @@ class WatchingEngine:
 
     def __init__(self) -> None:
         self.device = torch.device("cpu")
-        self.features = FeatureCache()
+        self.features = TensorCache()
         self.pictures: list[np.ndarray] = []
 
     def encode(self, pictures) -> torch.Tensor:
         self.pictures += pictures
         return torch.zeros(len(pictures), 1, 1)
 
-    def ground(self, features, labels, threshold) -> list[list[PictureAnswer]]:
+    def ground(self, features, labels, threshold, names) -> list[list[PictureAnswer]]:
         return [[PictureAnswer(0.0, "") for _ in labels] for _ in features]
 
 

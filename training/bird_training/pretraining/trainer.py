@@ -30,7 +30,7 @@ from bird_training.records import PictureRecord
 from bird_vlm.errors import BirdError
 from bird_vlm.modeling_bird import BirdForConditionalGeneration
 
-_PICTURES_PER_CASE = 60  # beyond which more pictures of a case give its source no larger share
+_PICTURES_PER_CASE = 300  # beyond which more pictures of a case give its source no larger share
 _WARM_UP = 0.03  # share of the training in which the learning rate rises
 _FLOOR = 0.02  # last learning rate as a share of the highest
 
