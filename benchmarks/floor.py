@@ -23,10 +23,10 @@ from rich.console import Console
 from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
+from bird_vlm.catalogue.names import model_path
 from bird_vlm.configuration_bird import BirdConfig
 from bird_vlm.console import plain_errors
 from bird_vlm.errors import BirdError
-from bird_vlm.loading import model_folder
 from bird_vlm.memory import read_pictures
 from bird_vlm.modeling_bird import BirdForConditionalGeneration
 from bird_vlm.outputs import write_json
@@ -209,7 +209,7 @@ def main(
     if (tflops is None) != (gbs is None):
         raise BirdError("tflops: give --tflops and --gbs together, or neither")
     number = getattr(torch, dtype)
-    wanted = BirdConfig.from_pretrained(config or model_folder("bird-mini") / "config.json")
+    wanted = BirdConfig.from_pretrained(config or model_path("bird-mini") / "config.json")
     asked = Asked(slices, labels, present, min(batch, slices))
     here = "cuda" if torch.cuda.is_available() else "cpu"
     device = Device("given", tflops, gbs) if tflops and gbs else this_device(here, number)

@@ -24,12 +24,14 @@ from rich.console import Console
 from rich.table import Table
 
 from bird_vlm.answers import PictureAnswer
+from bird_vlm.catalogue.names import model_path
 from bird_vlm.console import plain_errors, progress
 from bird_vlm.contract import Finding, GroundingRequest, GroundingResult, Progress
-from bird_vlm.engine import Engine
+from bird_vlm.engine import Engine, load_engine
 from bird_vlm.errors import BirdError
 from bird_vlm.outputs import write_json
 from bird_vlm.plain import PlainEngine
+from bird_vlm.running import Running
 from bird_vlm.slice_features import SliceFeatures
 from bird_vlm.slices import SliceStack, slice_stack
 from bird_vlm.tensor_cache import TensorCache
@@ -58,6 +60,7 @@ class Report:
 
     model: str
     device: str
+    precision: str
     threads: int
     slices: int
     rows: list[Row] = field(default_factory=list)
@@ -70,9 +73,11 @@ class Report:
 class Bench:
     """One engine, one volume."""
 
-    def __init__(self, engine: Engine, volume: Volume, labels: Sequence[str]) -> None:
-        self.engine, self.volume, self.labels = engine, volume, list(labels)
-        self.plain = PlainEngine(engine.model, engine.processor, engine.card)
+    def __init__(
+        self, engine: Engine, plain: PlainEngine, volume: Volume, labels: Sequence[str]
+    ) -> None:
+        self.engine, self.plain = engine, plain
+        self.volume, self.labels = volume, list(labels)
         self.stack: SliceStack = slice_stack(volume.geometry(), "axial")
         self.window = automatic_window(volume)
 
@@ -125,7 +130,8 @@ class Bench:
 def measure(bench: Bench, repeats: int) -> Report:
     """All ways, one after the other; of ours the median of `repeats`."""
     card, labels = bench.engine.card, bench.labels
-    report = Report(card.id, card.device, torch.get_num_threads(), bench.stack.count)
+    precision = str(bench.engine.model.dtype).removeprefix("torch.")
+    report = Report(card.id, card.device, precision, torch.get_num_threads(), bench.stack.count)
     bench.warm_up()
     with progress("one slice at a time") as show:
         started = time.perf_counter()
@@ -188,7 +194,8 @@ def differences(ours: Sequence[PictureAnswer], plain: Sequence[PictureAnswer]) -
 
 
 def print_report(report: Report) -> None:
-    title = f"{report.model}, {report.slices} slices, {report.device}, {report.threads} threads"
+    where = f"{report.device}, {report.precision}, {report.threads} threads"
+    title = f"{report.model}, {report.slices} slices, {where}"
     table = Table("", "labels", "pairs", "seconds", "per label", "factor", title=title)
     for row in report.rows:
         seconds = (f"{row.seconds:.2f}", f"{row.seconds / row.labels:.3f}", f"{row.factor:.1f}x")
@@ -208,6 +215,7 @@ def main(
     labels: Annotated[str, typer.Option(help="At least two, with commas; all ten for (d).")],
     model: Annotated[str, typer.Option(help="A shipped model or a folder.")] = "bird-mini",
     device: Annotated[str | None, typer.Option(help="cpu or cuda.")] = None,
+    precision: Annotated[str, typer.Option(help="Of our ways; (a) is in 'auto'.")] = "auto",
     repeats: Annotated[int, typer.Option(min=1, help="Runs of each of our ways.")] = 3,
     json: Annotated[Path | None, typer.Option(help="Write the numbers here.")] = None,
 ) -> None:
@@ -215,7 +223,9 @@ def main(
     asked = [label.strip() for label in labels.split(",") if label.strip()]
     if len(asked) < 2:
         raise BirdError(f"labels: needs at least two, got {labels!r}")
-    report = measure(Bench(Engine.load(model, device), read_volume(volume), asked), repeats)
+    engine = load_engine(model, Running(device, precision))
+    plain = PlainEngine.load(model_path(model), Running(device))
+    report = measure(Bench(engine, plain, read_volume(volume), asked), repeats)
     print_report(report)
     if json:
         write_json(json, asdict(report))

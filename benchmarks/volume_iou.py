@@ -30,7 +30,7 @@ from volume_folder import INDEX, LabelledVolume, read_classes, read_index, train
 from bird_vlm.boxes import iou, mask_to_box_pixel
 from bird_vlm.console import console, plain_errors, progress
 from bird_vlm.contract import Finding, GroundingRequest, GroundingResult
-from bird_vlm.engine import Engine
+from bird_vlm.engine import Engine, load_engine
 from bird_vlm.errors import BadRequestError, BadVolumeError
 from bird_vlm.labels import natural_name, without_side
 from bird_vlm.slices import slice_stack
@@ -257,7 +257,7 @@ def main() -> None:
     if absent := [text for text in given.text if natural_name(text) not in objects]:
         raise BadRequestError(f"text: {', '.join(absent)} not among the classes")
     cases = training_cases(given.split, given.test_fraction) if given.split else None
-    engine = Engine.load(given.model)
+    engine = load_engine(given.model)
     scores = []
     for item in items:
         seen = None if cases is None else item.is_among(cases)

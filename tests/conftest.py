@@ -105,6 +105,7 @@ def mni152(mni152_file: Path) -> Volume:
 @pytest.fixture(scope="session")
 def bird_mini() -> Engine:
     """The shipped model."""
-    from bird_vlm.engine import Engine
+    from bird_vlm.engine import load_engine
+    from bird_vlm.running import Running
 
-    return Engine.load("bird-mini", device="cpu")
+    return load_engine("bird-mini", Running("cpu"))

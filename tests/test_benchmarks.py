@@ -17,10 +17,9 @@ import torch
 from bird_vlm.answers import PictureAnswer
 from bird_vlm.boxes import mask_to_box_pixel, pixel_to_norm
 from bird_vlm.contract import SliceBox
-from bird_vlm.engine import Engine
 from bird_vlm.errors import BadRequestError, BadVolumeError
 from bird_vlm.linking import link_findings
-from bird_vlm.loading import ModelCard
+from bird_vlm.model_card import ModelCard
 from bird_vlm.slices import slice_stack
 from bird_vlm.tensor_cache import TensorCache
 
@@ -161,7 +160,7 @@ def test_thinned_out_slices_still_give_the_object_nearly_whole(
 def test_the_command_reports_the_whole_folder(
     volume_iou, a_folder_of_volumes, monkeypatch, tmp_path, capsys
 ):
-    monkeypatch.setattr(Engine, "load", lambda model: BlockFinder())
+    monkeypatch.setattr(volume_iou, "load_engine", lambda model: BlockFinder())
     folder = a_folder_of_volumes("a_phantom_volume")
     monkeypatch.setattr(
         sys, "argv", ["volume_iou.py", str(folder), "--json", str(tmp_path / "out.json")]

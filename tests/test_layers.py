@@ -35,13 +35,20 @@ NEED_TORCH = {
     "checkpoints",
     "layouts",
     "weight_files",
-    *("engine", "loading", "confidence", "frames", "packed", "grounding", "plain"),
-    *("tensor_cache", "slice_features", "memory"),
+    *("engine", "bird", "loading", "batches", "tensor_cache", "slice_features", "memory"),
+    *("confidence", "frames", "packed", "grounding", "plain"),
 }
 GROUND = (
     *("contract", "errors", "version", "slices", "boxes", "grammar", "prompts", "labels"),
     *("volumes", "volume_files", "windows", "linking", "overlay", "markups", "outputs", "cli"),
-    *("answers", "search", "dialects"),
+    *("answers", "search", "dialects", "running", "model_card", "commands.models"),
+    *(
+        f"catalogue.{name}"
+        for name in (
+            *("cards", "known", "memory_need", "installed", "names", "fetching", "hub_errors"),
+            "listing",
+        )
+    ),
 )
 MRML_GEOMETRY = re.compile(
     r"IJKTo|ToRAS|RASTo|ToWorld|WorldTo|ObjectToNode|TransformBetweenNodes|TransformNode(ID)?$|"

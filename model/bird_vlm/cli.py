@@ -17,9 +17,12 @@ import typer
 from rich.console import Console
 
 from bird_vlm import contract
+from bird_vlm.commands.models import EPILOG as MODELS_EPILOG
+from bird_vlm.commands.models import models
 from bird_vlm.console import console, plain_errors, progress
 from bird_vlm.errors import BadRequestError
 from bird_vlm.outputs import check_writable, findings_table, write_json
+from bird_vlm.running import Running
 from bird_vlm.version import __version__
 
 if TYPE_CHECKING:
@@ -39,8 +42,14 @@ VolumePath = Annotated[
     typer.Argument(help="NIfTI, NRRD, MetaImage, DICOM file or folder; or a PNG or JPEG picture."),
 ]
 Plane = Annotated[str, typer.Option(help="axial, coronal or sagittal: the volume's own axes.")]
-Model = Annotated[str, typer.Option(help="A shipped model's name, or a model folder.")]
+Model = Annotated[str, typer.Option(help="A name of `bird models`, a model folder, or a hub id.")]
 Device = Annotated[str | None, typer.Option(help="cpu or cuda; cuda where there is one.")]
+Precision = Annotated[
+    str, typer.Option(help="float32, bfloat16 or float16; auto: bfloat16 on cuda, else float32.")
+]
+Quantize = Annotated[
+    str | None, typer.Option(help="int8 or int4 weights, for a card that is too small.")
+]
 Window = Annotated[
     str | None,
     typer.Option(help="LEVEL,WIDTH in the volume's units, or a CT preset such as lung."),
@@ -72,6 +81,8 @@ def ground(
     window: Window = None,
     model: Model = "bird-mini",
     device: Device = None,
+    precision: Precision = "auto",
+    quantize: Quantize = None,
     json: Annotated[Path | None, typer.Option(help="Write findings and boxes here.")] = None,
     markups: Annotated[Path | None, typer.Option(help="Write Slicer ROIs (.mrk.json).")] = None,
     png: Annotated[Path | None, typer.Option(help="Write a picture of the boxes.")] = None,
@@ -85,10 +96,11 @@ def ground(
         threshold=threshold,
         search="coarse-to-fine" if coarse else "exhaustive",
     )
+    running = Running(device, precision, quantize)
     for path in filter(None, (json, markups, png)):
         check_writable(path)
     scan = _read(volume)
-    engine = _engine(model, device)
+    engine = _engine(model, running)
     result = _grounded(engine, scan, request)
     Console().print(findings_table(result))
     if result.unreadable:
@@ -106,15 +118,18 @@ def refer(
     window: Window = None,
     model: Model = "bird-mini",
     device: Device = None,
+    precision: Precision = "auto",
+    quantize: Quantize = None,
 ) -> None:
     """Name or describe what a box holds."""
     from bird_vlm import volume as questions
 
+    running = Running(device, precision, quantize)
     request = contract.ReferringRequest(
         box_ras=_numbers("box-ras", box_ras, 6), task=task, plane=plane, window=_window(window)
     )
     scan = _read(volume)
-    answer = questions.refer(_engine(model, device), scan, request)
+    answer = questions.refer(_engine(model, running), scan, request)
     print(answer.text)
     console.print(f"slice {answer.slice}, {answer.plane}; score {answer.score:.2f}")
 
@@ -131,13 +146,15 @@ def ask(
     window: Window = None,
     model: Model = "bird-mini",
     device: Device = None,
+    precision: Precision = "auto",
+    quantize: Quantize = None,
 ) -> None:
     """Ask about one slice, or about a picture."""
     from bird_vlm import volume as questions
 
-    level_width = _window(window)
+    running, level_width = Running(device, precision, quantize), _window(window)
     scan = _read(volume)
-    answer = questions.ask(_engine(model, device), scan, question, plane, slice_index, level_width)
+    answer = questions.ask(_engine(model, running), scan, question, plane, slice_index, level_width)
     print(answer.text)
     console.print(f"slice {answer.slice}, {answer.plane}; score {answer.score:.2f}")
 
@@ -176,17 +193,25 @@ def serve(
     host: Annotated[str, typer.Option(help="Other than loopback needs a token.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
     model: Model = "bird-mini",
+    device: Device = None,
+    precision: Precision = "auto",
+    quantize: Quantize = None,
     token: Annotated[
         str | None, typer.Option(envvar="BIRD_TOKEN", help="What clients must send.")
     ] = None,
 ) -> None:
     """Start the MONAI Label server with BiRD in it, for 3D Slicer."""
     command = [sys.executable, "-m", "bird_server", "--studies", str(studies), "--host", host]
-    command += ["--port", str(port), "--model", model]
+    command += ["--port", str(port), "--model", model, "--precision", precision]
+    command += [*(("--device", device) if device else ())]
+    command += [*(("--quantize", quantize) if quantize else ())]
     environment = {**os.environ, "BIRD_TOKEN": token or ""}
     if os.name == "posix":  # the server takes this process's place, and its signals
         os.execve(command[0], command, environment)
     raise typer.Exit(subprocess.run(command, check=False, env=environment).returncode)
+
+
+app.command(epilog=MODELS_EPILOG)(models)
 
 
 def _read(path: Path) -> Volume:
@@ -195,11 +220,14 @@ def _read(path: Path) -> Volume:
     return read_volume(path)
 
 
-def _engine(model: str, device: str | None) -> Engine:
-    with console.status(f"loading {model} ..."):
-        from bird_vlm.engine import Engine
+def _engine(model: str, running: Running) -> Engine:
+    from bird_vlm.catalogue.names import model_path
 
-        return Engine.load(model, device)
+    model_path(model, console.print)  # shows its own progress
+    with console.status(f"loading {model} ..."):
+        from bird_vlm.engine import load_engine
+
+        return load_engine(model, running)
 
 
 def _grounded(

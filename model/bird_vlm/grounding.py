@@ -16,6 +16,7 @@ import torch
 from transformers import ProcessorMixin
 
 from bird_vlm.answers import PictureAnswer
+from bird_vlm.batches import in_batches
 from bird_vlm.confidence import token_probabilities
 from bird_vlm.frames import AnswerTokens, Writing
 from bird_vlm.grammar import MAX_BOXES, REF_START, format_absent
@@ -26,6 +27,8 @@ from bird_vlm.prompts import grounding_prompt
 from bird_vlm.tensor_cache import TensorCache
 
 _LABELS_AT_ONCE = 16
+_TOKENS_AT_ONCE = 8192  # on a device without memory of its own
+_MEMORY_SHARE = 0.5  # of a device's free memory, for what one batch takes
 _MOST_REMEMBERED = 4 << 20  # bytes of a picture; what is larger is sooner read anew than moved
 
 
@@ -46,10 +49,14 @@ class Grounder:
     """Grounds with one network."""
 
     def __init__(
-        self, network: BirdForConditionalGeneration, processor: ProcessorMixin, budget: int
+        self,
+        network: BirdForConditionalGeneration,
+        processor: ProcessorMixin,
+        budget: int | None = None,
     ) -> None:
-        """`budget` is how many tokens the decoder reads at once."""
-        self.network, self.processor, self.budget = network, processor, budget
+        """`budget` is how many tokens the decoder reads at once; by default what memory allows."""
+        self.network, self.processor = network, processor
+        self.budget = budget or tokens_at_once(network)
         self.words = AnswerTokens(processor.tokenizer)
         self.present_id = self.words.ids(REF_START)[0]
         self.prefix, self.after_question = processor.around_question()
@@ -72,13 +79,18 @@ class Grounder:
             self._questions(labels[start : start + _LABELS_AT_ONCE])
             for start in range(0, len(labels), _LABELS_AT_ONCE)
         ]
-        size = max(1, self.budget // (len(self.prefix) + max((q.length for q in asked), default=0)))
+        length = len(self.prefix) + max((q.length for q in asked), default=0)
         answers: list[list[PictureAnswer]] = []
-        for first in range(0, len(features), size):
-            batch = slice(first, first + size)
+
+        def ground(batch: slice) -> None:
             memories = self._read(features[batch], names[batch] if names is not None else None)
             found = [self._batch(memories, questions, threshold) for questions in asked]
-            answers += [list(chain(*rows)) for rows in zip(*found, strict=True)]
+            answers.extend(list(chain(*rows)) for rows in zip(*found, strict=True))
+
+        size = max(1, self.budget // length)
+        fitted = in_batches(len(features) if labels else 0, size, ground)
+        if fitted < size:
+            self.budget = fitted * length
         return answers or [[] for _ in features]
 
     def _read(self, features: torch.Tensor, names: Sequence[Hashable] | None) -> list[Memory]:
@@ -145,6 +157,21 @@ class Grounder:
             return PictureAnswer(presence, "")
         text = self.processor.tokenizer.decode(writing.tokens, skip_special_tokens=False)
         return PictureAnswer(presence, text, writing.boxes_norm, writing.scores)
+
+
+def tokens_at_once(network: BirdForConditionalGeneration) -> int:
+    """How many tokens the free memory of the network's device holds on their way through it.
+
+    A token takes its keys and values three times, as remembered, as gathered and as extended, and
+    the widest layer's activations some times over.
+    """
+    if network.device.type != "cuda":
+        return _TOKENS_AT_ONCE
+    text = network.config.get_text_config()
+    width = text.hidden_size // text.num_attention_heads * text.num_key_value_heads
+    values = 3 * 2 * text.num_hidden_layers * width + 8 * text.intermediate_size
+    free, _ = torch.cuda.mem_get_info(network.device)
+    return max(_TOKENS_AT_ONCE // 4, int(_MEMORY_SHARE * free / values / network.dtype.itemsize))
 
 
 def best_of(logits: torch.Tensor, choices: Sequence[Sequence[int]]) -> torch.Tensor:

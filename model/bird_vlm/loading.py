@@ -1,9 +1,10 @@
-"""Model folders: which there are, what they say of themselves, and the network in them."""
+"""Networks and processors out of model folders, through transformers.
+
+Knows nothing about pictures or questions.
+"""
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -11,62 +12,49 @@ from safetensors import SafetensorError
 from transformers import (
     AutoModelForImageTextToText,
     AutoProcessor,
+    BitsAndBytesConfig,
     PreTrainedModel,
     ProcessorMixin,
 )
+from transformers.utils import is_bitsandbytes_available
 from transformers.utils.logging import disable_progress_bar
 
-from bird_vlm.configuration_bird import BirdConfig
+import bird_vlm.configuration_bird  # noqa: F401  tells transformers of BiRD
 from bird_vlm.errors import CheckpointError
-
-DEFAULT_MODEL = "bird-mini"
-WEIGHTS = Path(__file__).parent / "weights"
-LABELS_FILE = "labels.json"
+from bird_vlm.running import Running
 
 
-@dataclass(frozen=True)
-class ModelCard:
-    """What a model says of itself."""
-
-    id: str
-    labels: dict[str, list[str]] = field(default_factory=dict)  # by modality; {} = any words
-    device: str = "cpu"
-
-    @property
-    def known_labels(self) -> set[str]:
-        return {label for labels in self.labels.values() for label in labels}
-
-
-def model_folder(model: str | Path) -> Path:
-    """The folder of a shipped model's name, or the given folder itself."""
-    shipped = WEIGHTS / str(model)
-    if str(model) in shipped_models():
-        return shipped
-    folder = Path(model)
-    if not (folder / "config.json").is_file():
+def device_of(running: Running) -> torch.device:
+    """Raises CheckpointError where this machine has no such device."""
+    name = running.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise CheckpointError(f"device: must be cpu or cuda, got {name!r}") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise CheckpointError(
-            f"model: {str(model)!r} is neither a folder with a config.json nor one of the shipped "
-            f"models ({', '.join(shipped_models()) or 'none'})"
+            f"device: this machine has {torch.cuda.device_count()} CUDA devices, got {name!r}; "
+            "use cpu"
         )
-    return folder
+    return device
 
 
-def shipped_models() -> list[str]:
-    """Names of the models that come with the package."""
-    return sorted(path.parent.name for path in WEIGHTS.glob("*/config.json"))
+def load_network(folder: Path, running: Running) -> tuple[PreTrainedModel, ProcessorMixin]:
+    """The network on its device, and its processor.
 
-
-def load_network(folder: Path, dtype: torch.dtype) -> tuple[PreTrainedModel, ProcessorMixin]:
-    config = _read_json(folder / "config.json")
-    if config.get("model_type") != BirdConfig.model_type:
-        raise CheckpointError(
-            f"model: {folder} holds a {config.get('model_type')!r} model; turn an original "
-            f"Qwen-VL-Chat or BiRD checkpoint into ours with `bird convert {folder} DST`"
-        )
+    Raises CheckpointError for a folder that holds no whole BiRD model, or where quantisation is
+    asked for and not installed.
+    """
+    device = device_of(running)
     disable_progress_bar()
     try:
         network, report = AutoModelForImageTextToText.from_pretrained(
-            folder, dtype=dtype, output_loading_info=True, local_files_only=True
+            folder,
+            dtype=_dtype(running, device),
+            device_map={"": device},
+            quantization_config=_quantisation(running, _dtype(running, device)),
+            output_loading_info=True,
+            local_files_only=True,
         )
         processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
@@ -78,16 +66,24 @@ def load_network(folder: Path, dtype: torch.dtype) -> tuple[PreTrainedModel, Pro
     return network, processor
 
 
-def read_labels(folder: Path) -> dict[str, list[str]]:
-    path = folder / LABELS_FILE
-    return _read_json(path) if path.is_file() else {}
+def _dtype(running: Running, device: torch.device) -> torch.dtype:
+    if running.precision != "auto":
+        return getattr(torch, running.precision)
+    return torch.bfloat16 if device.type == "cuda" else torch.float32
 
 
-def _read_json(path: Path) -> dict:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise CheckpointError(f"{path}: is not valid JSON ({error})") from error
-    if not isinstance(value, dict):
-        raise CheckpointError(f"{path}: must hold a JSON object, got a {type(value).__name__}")
-    return value
+def _quantisation(running: Running, dtype: torch.dtype) -> BitsAndBytesConfig | None:
+    """Of all linear layers but those whose numbers are answers or feed all others."""
+    if running.quantize is None:
+        return None
+    if not is_bitsandbytes_available():
+        raise CheckpointError(
+            f"quantize: {running.quantize} needs bitsandbytes; pip install 'bird-slicer[quantize]'"
+        )
+    return BitsAndBytesConfig(
+        load_in_8bit=running.quantize == "int8",
+        load_in_4bit=running.quantize == "int4",
+        llm_int8_skip_modules=["lm_head", "attn_pool"],
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_compute_dtype=dtype,
+    )

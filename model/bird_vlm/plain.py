@@ -12,8 +12,8 @@ from transformers import LogitsProcessor
 from transformers.generation import GenerateDecoderOnlyOutput
 
 from bird_vlm.answers import PictureAnswer
+from bird_vlm.backbones.bird import BirdEngine
 from bird_vlm.confidence import geometric_mean
-from bird_vlm.engine import Engine
 from bird_vlm.errors import GrammarError
 from bird_vlm.grammar import REF_START, format_absent, parse_grounding
 from bird_vlm.prompts import grounding_prompt
@@ -21,7 +21,7 @@ from bird_vlm.prompts import grounding_prompt
 _QUESTIONS_AT_ONCE = 32
 
 
-class PlainEngine(Engine):
+class PlainEngine(BirdEngine):
     """An engine that decodes every token of every answer."""
 
     def ground(

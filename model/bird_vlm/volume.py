@@ -23,7 +23,7 @@ from bird_vlm.contract import (
 from bird_vlm.engine import Engine
 from bird_vlm.errors import BadRequestError, UnknownLabelError
 from bird_vlm.labels import natural_name, without_side
-from bird_vlm.loading import ModelCard
+from bird_vlm.model_card import ModelCard
 from bird_vlm.slice_features import SliceFeatures
 from bird_vlm.slices import SliceStack, slice_stack
 from bird_vlm.volume_grounding import VolumeGrounding

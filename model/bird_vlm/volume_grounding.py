@@ -14,7 +14,7 @@ from bird_vlm.contract import GroundingRequest, GroundingResult, Progress, Slice
 from bird_vlm.engine import Engine
 from bird_vlm.labels import natural_name, side_of, without_side
 from bird_vlm.linking import link_findings
-from bird_vlm.loading import ModelCard
+from bird_vlm.model_card import ModelCard
 from bird_vlm.search import CoarseToFine, Exhaustive, Round, Search
 from bird_vlm.slice_features import SliceFeatures
 from bird_vlm.slices import SliceStack

@@ -21,6 +21,7 @@ from bird_vlm.contract import (
 
 if TYPE_CHECKING:
     from bird_vlm.engine import Engine
+    from bird_vlm.running import Running
     from bird_vlm.volumes import Volume
 
 GroundingEvents = Generator[Progress | GroundingResult, None, None]
@@ -66,14 +67,14 @@ class BirdModel:
         self._questions = volume
 
     @classmethod
-    def load(cls, name: str) -> BirdModel:
+    def load(cls, name: str, running: Running) -> BirdModel:
         """Loads the weights called `name` (a folder or the id of shipped weights).
 
         Raises CheckpointError where there are none.
         """
-        from bird_vlm.engine import Engine  # imports torch
+        from bird_vlm.engine import load_engine  # imports torch
 
-        return cls(Engine.load(name))
+        return cls(load_engine(name, running))
 
     @property
     def card(self) -> Card:

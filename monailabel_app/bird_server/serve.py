@@ -14,6 +14,7 @@ from pathlib import Path
 
 from bird_server.guard import is_loopback
 from bird_server.service import DEFAULT_MODEL, open_service, use
+from bird_vlm.running import USUAL, Running
 
 INSTALL_HINT = (
     "the server needs MONAI Label: pip install 'bird-slicer[server]', "
@@ -32,6 +33,7 @@ def serve(
     port: int = 8000,
     model: str = DEFAULT_MODEL,
     token: str | None = None,
+    running: Running = USUAL,
 ) -> None:
     """Serves `studies` (made where absent) until the process is told to stop.
 
@@ -46,7 +48,7 @@ def serve(
     studies = made_folder(studies)
     with bound_socket(host, port) as listener:
         os.environ.update(settings(studies, listener.getsockname()[1], token))
-        service = open_service(studies, model)
+        service = open_service(studies, model, running)
         card = service.card  # loads the model: what is wrong with it shows before the first request
         use(service)
         address = f"[{host}]" if ":" in host else host

@@ -23,6 +23,7 @@ from bird_vlm.contract import (
     ReferringResult,
 )
 from bird_vlm.errors import BadVolumeError
+from bird_vlm.running import Running
 from bird_vlm.volumes import Volume, read_volume
 
 DEFAULT_MODEL = "bird-mini"
@@ -115,10 +116,10 @@ def read_named(path: Path, name: str) -> Volume:
 _in_use: Service | None = None
 
 
-def open_service(studies: Path, model: str) -> Service:
+def open_service(studies: Path, model: str, running: Running) -> Service:
     """A service that keeps uploads beside the studies, in a folder that is no image folder."""
     store = VolumesStore(studies / ".bird" / "volumes", limit_from_environment())
-    return Service(store, lambda: BirdModel.load(model))
+    return Service(store, lambda: BirdModel.load(model, running))
 
 
 def use(service: Service | None) -> None:

@@ -112,7 +112,7 @@ def test_a_bad_volume_is_one_line_and_exit_code_2(kind: str, tmp_path: Path):
             ["--text", "liver", "--threshold", "7"], "threshold: must lie", id="threshold"
         ),
         pytest.param(["--text", "liver", "--window", "bright"], "window: needs 2", id="window"),
-        pytest.param(["--text", "liver", "--model", "gpt"], "model: 'gpt' is neither", id="model"),
+        pytest.param(["--text", "liver", "--model", "gpt"], "'gpt' is no folder", id="model"),
         pytest.param(
             ["--text", "liver", "--json", "no/such/f.json"], "no such folder", id="output"
         ),

@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from bird_vlm.engine import Engine
+from bird_vlm.catalogue.installed import shipped_models
+from bird_vlm.catalogue.names import model_path
+from bird_vlm.engine import Engine, load_engine
 from bird_vlm.errors import BadRequestError, CheckpointError
-from bird_vlm.loading import model_folder, shipped_models
+from bird_vlm.running import Running
 from bird_vlm.slices import slice_stack
 from bird_vlm.volumes import Volume
 from bird_vlm.windows import slice_picture
@@ -81,43 +83,43 @@ def test_the_card_says_what_the_model_knows(bird_mini: Engine):
 
 def test_the_shipped_model_is_found_by_name():
     assert "bird-mini" in shipped_models()
-    assert model_folder("bird-mini").joinpath("model.safetensors").is_file()
+    assert model_path("bird-mini").joinpath("model.safetensors").is_file()
 
 
 @pytest.fixture
 def a_copy_of_bird_mini(tmp_path: Path) -> Path:
-    return Path(shutil.copytree(model_folder("bird-mini"), tmp_path / "copy"))
+    return Path(shutil.copytree(model_path("bird-mini"), tmp_path / "copy"))
 
 
 def test_an_unknown_name_is_refused_with_the_known_ones():
-    with pytest.raises(CheckpointError, match=r"no-such-model.*bird-mini"):
-        Engine.load("no-such-model")
+    with pytest.raises(CheckpointError, match=r"no-such-model.*bird models"):
+        load_engine("no-such-model")
 
 
 def test_a_truncated_weight_file_is_refused(a_copy_of_bird_mini: Path):
     weights = a_copy_of_bird_mini / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:5000])
     with pytest.raises(CheckpointError, match="cannot be loaded"):
-        Engine.load(a_copy_of_bird_mini)
+        load_engine(a_copy_of_bird_mini)
 
 
 def test_an_original_checkpoint_is_sent_to_convert(a_copy_of_bird_mini: Path):
     config = a_copy_of_bird_mini / "config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | {"model_type": "qwen"}))
     with pytest.raises(CheckpointError, match="bird convert"):
-        Engine.load(a_copy_of_bird_mini)
+        load_engine(a_copy_of_bird_mini)
 
 
 def test_a_broken_config_is_refused(a_copy_of_bird_mini: Path):
     (a_copy_of_bird_mini / "config.json").write_text('{"model_type": "bird"')
     with pytest.raises(CheckpointError, match=r"config\.json"):
-        Engine.load(a_copy_of_bird_mini)
+        load_engine(a_copy_of_bird_mini)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 def test_a_missing_device_is_refused():
     with pytest.raises(CheckpointError, match="device"):
-        Engine.load("bird-mini", device="cuda")
+        load_engine("bird-mini", Running("cuda"))
 
 
 @pytest.mark.parametrize(

@@ -75,11 +75,11 @@ def test_events_count_up_to_the_result(bird_mini, mni152):
 
 def test_stopping_early_asks_no_further_slice(bird_mini, mni152, monkeypatch):
     asked = []
-    encode = Engine.encode
+    encode = bird_mini.encode
     monkeypatch.setattr(
-        Engine,
+        bird_mini,
         "encode",
-        lambda self, pictures: asked.append(len(pictures)) or encode(self, pictures),
+        lambda pictures: asked.append(len(pictures)) or encode(pictures),
     )
     monkeypatch.setattr(bird_mini, "features", TensorCache())
     events = grounding_events(bird_mini, mni152, GroundingRequest(("brain stem",)))
@@ -90,7 +90,7 @@ def test_stopping_early_asks_no_further_slice(bird_mini, mni152, monkeypatch):
 
 def test_a_second_question_encodes_nothing(bird_mini, mni152, monkeypatch):
     grounded(bird_mini, mni152, labels=("brain stem",), slices=(40, 60))
-    monkeypatch.setattr(Engine, "encode", lambda self, pictures: pytest.fail("encoded again"))
+    monkeypatch.setattr(bird_mini, "encode", lambda pictures: pytest.fail("encoded again"))
     grounded(bird_mini, mni152, labels=("right thalamus",), slices=(45, 60))
 
 

@@ -14,7 +14,8 @@ from bird_training.commands.pretrain import TEST_FRACTION
 from bird_training.sources.sa_med2d import read_sa_med2d
 from bird_training.splits import split_by_case
 from bird_training.twins import find_twins
-from bird_vlm.engine import Engine
+from bird_vlm.engine import load_engine
+from bird_vlm.running import Running
 
 
 def medgrit(*arguments: object) -> Result:
@@ -45,7 +46,7 @@ def a_run(a_folder_of_cases: Path, tmp_path_factory) -> Path:
 def test_a_model_is_made_and_measured_on_the_cases_that_it_has_not_seen(
     a_folder_of_cases: Path, a_run: Path, tmp_path: Path
 ):
-    known = Engine.load(a_run / "bird-mini", "cpu").card.labels
+    known = load_engine(a_run / "bird-mini", Running("cpu")).card.labels
     assert known["ct"] == ["left kidney", "liver", "right kidney"]
 
     built, answers, numbers = tmp_path / "built", tmp_path / "answers", tmp_path / "numbers.json"

@@ -16,7 +16,7 @@ from bird_training.pretraining.mini import (
 )
 from bird_vlm.boxes import NORM_MAX
 from bird_vlm.grammar import REF_START, format_absent, format_present
-from bird_vlm.loading import LABELS_FILE
+from bird_vlm.model_card import LABELS_FILE
 from bird_vlm.prompts import grounding_prompt
 from bird_vlm.tokenization_bird import number_ids
 

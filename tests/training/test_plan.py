@@ -58,7 +58,7 @@ def the_full_config(shared) -> BirdConfig:
 
 @pytest.fixture(scope="module")
 def mini_folder() -> Path:
-    from bird_vlm.loading import WEIGHTS
+    from bird_vlm.catalogue.installed import WEIGHTS
 
     return WEIGHTS / "bird-mini"
 

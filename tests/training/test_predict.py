@@ -213,8 +213,9 @@ def test_a_killed_run_of_the_shipped_model_ends_as_an_unbroken_one(tmp_path):
 @pytest.fixture(scope="module")
 def an_answerer(questions):
     from bird_training.evaluation.answering_engine import EngineAnswerer
+    from bird_vlm.running import Running
 
-    return EngineAnswerer("bird-mini", "cpu", batch=8)
+    return EngineAnswerer("bird-mini", Running("cpu"), batch=8)
 
 
 def test_presence_is_what_the_product_reads(an_answerer, questions):

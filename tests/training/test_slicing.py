@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from bird_training.sources.slicing import WINDOWS, check_window, read_scan, shown_slices
+from bird_vlm.answers import PictureAnswer
 from bird_vlm.contract import PLANES, GroundingRequest
-from bird_vlm.engine import ModelCard, PictureAnswer
 from bird_vlm.errors import BadVolumeError, BirdError
+from bird_vlm.model_card import ModelCard
 from bird_vlm.slices import slice_stack
 from bird_vlm.tensor_cache import TensorCache
 from bird_vlm.volume import grounding_events

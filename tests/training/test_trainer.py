@@ -24,8 +24,9 @@ from bird_training.pretraining.trainer import (
     source_weights,
     train,
 )
-from bird_vlm.engine import Engine
+from bird_vlm.engine import load_engine
 from bird_vlm.errors import BirdError
+from bird_vlm.running import Running
 from small_world import TINY_GRID, a_record
 
 
@@ -72,7 +73,7 @@ def test_a_training_learns_and_its_folder_answers(
     assert state_of(tmp_path / "run")["global_step"] == 25
 
     save_mini(a_bird, a_processor, a_vocabulary, tmp_path / "model")
-    engine = Engine.load(tmp_path / "model", "cpu")
+    engine = load_engine(tmp_path / "model", Running("cpu"))
     assert engine.card.labels["ct"] == ["left kidney", "liver", "right kidney"]
     picture = np.full((48, 64), 90, np.uint8)
     features = engine.encode([picture, picture.T])

@@ -22,8 +22,9 @@ from bird_training.tuning.checkpoints import checkpoints, is_whole, last_whole, 
 from bird_training.tuning.recipe import load_recipe
 from bird_training.tuning.runs import Run
 from bird_training.tuning.tuning import Outcome, tune
-from bird_vlm.engine import Engine
+from bird_vlm.engine import load_engine
 from bird_vlm.errors import BirdError
+from bird_vlm.running import Running
 from released_world import texts_of, write_released, write_tiny_model
 
 STEPS = 12
@@ -109,7 +110,7 @@ def test_a_run_learns_and_its_folder_answers(an_unbroken_run, a_model_folder):
     curve = losses(an_unbroken_run)
     assert sorted(curve) == list(range(1, STEPS + 1))
     assert curve[STEPS] < 0.8 * curve[1]
-    engine = Engine.load(an_unbroken_run / "model", "cpu")
+    engine = load_engine(an_unbroken_run / "model", Running("cpu"))
     assert engine.card.labels == {
         "ct": ["left kidney", "liver", "spleen"],
         "mr": ["edema"],
@@ -247,7 +248,7 @@ def test_adapters_are_saved_and_merged(tmp_path, run, a_model_folder):
     assert plain.dtype == torch.bfloat16
     pool = "model.vision_tower.attn_pool.query"
     assert not torch.equal(plain.state_dict()[pool].float(), start.state_dict()[pool])
-    assert Engine.load(out / "model", "cpu").card.labels["mr"] == ["edema"]
+    assert load_engine(out / "model", Running("cpu")).card.labels["mr"] == ["edema"]
 
 
 def test_adapters_alone_when_nothing_is_to_be_merged(tmp_path, run):

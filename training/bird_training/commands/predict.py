@@ -14,6 +14,7 @@ import typer
 
 from bird_vlm.console import console, progress
 from bird_vlm.errors import BirdError
+from bird_vlm.running import USUAL, Running
 
 if TYPE_CHECKING:
     from bird_training.evaluation.answering import Answerer
@@ -37,6 +38,10 @@ def predict(
         str, typer.Option(help="A shipped model's name, a folder, or the endpoint's model.")
     ] = "bird-mini",
     device: Annotated[str | None, typer.Option(help="cpu or cuda.")] = None,
+    precision: Annotated[
+        str, typer.Option(help="float32, bfloat16 or float16; auto: bfloat16 on cuda.")
+    ] = "auto",
+    quantize: Annotated[str | None, typer.Option(help="int8 or int4 weights.")] = None,
     batch: Annotated[int, typer.Option(min=1, help="Questions at once.")] = 32,
     endpoint: Annotated[
         str | None, typer.Option(help="Ask an OpenAI-compatible server, http://host:port/v1.")
@@ -57,11 +62,12 @@ def predict(
     from bird_training.evaluation.predict import predict as ask_all
 
     asked, test_set = _test_set(data, questions, images)
-    if endpoint and device:
-        raise BirdError(f"device: --device {device} is for local models; leave out one of the two")
+    running = Running(device, precision, quantize)
+    if endpoint and running != USUAL:
+        raise BirdError("endpoint: --device, --precision and --quantize are for local models")
     limits = (key_variable, concurrency, timeout)
     with (
-        _answerer(model, device, batch, endpoint, limits, keep_failed) as answerer,
+        _answerer(model, running, batch, endpoint, limits, keep_failed) as answerer,
         progress("questions") as show,
     ):
         failed = ask_all(asked, answerer, out, test_set, show)
@@ -86,7 +92,7 @@ def _test_set(
 @contextmanager
 def _answerer(
     model: str,
-    device: str | None,
+    running: Running,
     batch: int,
     endpoint: str | None,
     limits: tuple[str, int, float],
@@ -95,7 +101,7 @@ def _answerer(
     if endpoint is None:
         from bird_training.evaluation.answering_engine import EngineAnswerer
 
-        yield EngineAnswerer(model, device, batch)
+        yield EngineAnswerer(model, running, batch)
         return
     from bird_training.evaluation.answering import EndpointAnswerer
     from bird_vlm.endpoint import Endpoint, EndpointSettings

@@ -119,10 +119,10 @@ def _show_plan(
     from bird_training.tuning.devices import parse_devices, this_machine
     from bird_training.tuning.plan import make_plan, plan_table
     from bird_training.tuning.starting import read_config, read_processor
-    from bird_vlm.loading import model_folder
+    from bird_vlm.catalogue.names import model_path
 
     count, device = parse_devices(devices) if devices else this_machine()
-    folder = model_folder(model)
+    folder = model_path(model)
     config, processor = read_config(folder), read_processor(folder)
     material = load_data(data, images, processor, config, recipe)
     console.print(material.summary(), highlight=False)

@@ -19,18 +19,19 @@ from transformers.generation import GenerateDecoderOnlyOutput
 from bird_training.evaluation.answering import MAX_TOKENS, Answer
 from bird_training.evaluation.questions import Question
 from bird_training.sources.reading import read_slice_picture
+from bird_vlm.backbones.bird import BirdEngine
+from bird_vlm.catalogue.names import model_path
 from bird_vlm.confidence import geometric_mean
-from bird_vlm.engine import Engine
 from bird_vlm.errors import BadRequestError
 from bird_vlm.frames import BoxGrammar
 from bird_vlm.grammar import REF_END, REF_START, format_absent
-from bird_vlm.loading import model_folder
+from bird_vlm.running import USUAL, Running
 
 _NAMED = re.compile(f"{REF_START}(.*?){REF_END}")
 _SAMPLES, _SAMPLE_BYTES = 16, 1 << 16
 
 
-class QuestionEngine(Engine):
+class QuestionEngine(BirdEngine):
     """An engine that takes questions as they are written, several pictures and turns at a time."""
 
     @torch.inference_mode()
@@ -95,11 +96,11 @@ class QuestionEngine(Engine):
 class EngineAnswerer:
     """One of our models on this machine."""
 
-    def __init__(self, model: str, device: str | None = None, batch: int = 32) -> None:
-        folder = model_folder(model)
+    def __init__(self, model: str, running: Running = USUAL, batch: int = 32) -> None:
+        folder = model_path(model)
         self.name, self.fingerprint = folder_name(folder), weights_fingerprint(folder)
         self.batch = batch
-        self._engine = QuestionEngine.load(model, device)
+        self._engine = QuestionEngine.load(folder, running)
 
     def answer(self, batches: Iterable[Sequence[Question]]) -> Iterator[list[Answer]]:
         """Answers batch by batch; a picture is read and encoded once in its batch."""

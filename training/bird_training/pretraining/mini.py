@@ -21,7 +21,7 @@ from bird_training.writers.dialogues import PlacedObject, write_turns
 from bird_vlm.boxes import NORM_MAX
 from bird_vlm.configuration_bird import BirdConfig, BirdVisionConfig
 from bird_vlm.image_processing_bird import BirdImageProcessor
-from bird_vlm.loading import LABELS_FILE
+from bird_vlm.model_card import LABELS_FILE
 from bird_vlm.modeling_bird import BirdForConditionalGeneration
 from bird_vlm.processing_bird import BirdProcessor
 from bird_vlm.tokenization_bird import BirdTokenizer, number_ids, train_small_tokenizer

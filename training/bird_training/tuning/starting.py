@@ -21,9 +21,10 @@ from transformers.utils.logging import disable_progress_bar
 from bird_training.tuning.adapters import DTYPES, merge_folder
 from bird_training.tuning.recipe import Recipe
 from bird_training.tuning.runs import Run
+from bird_vlm.catalogue.names import model_path
 from bird_vlm.configuration_bird import BirdConfig
 from bird_vlm.errors import CheckpointError
-from bird_vlm.loading import LABELS_FILE, model_folder
+from bird_vlm.model_card import LABELS_FILE
 from bird_vlm.modeling_bird import BirdForConditionalGeneration
 from bird_vlm.outputs import write_json
 from bird_vlm.processing_bird import BirdProcessor
@@ -42,7 +43,7 @@ class Start:
 
 def load_start(model: str | Path, dtype: torch.dtype) -> Start:
     """Load a shipped model by name or a folder. Raises CheckpointError."""
-    folder = model_folder(model).resolve()
+    folder = model_path(model).resolve()
     config = read_config(folder)
     disable_progress_bar()
     try:

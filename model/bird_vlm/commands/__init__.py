@@ -1,0 +1,1 @@
+"""Commands of `bird` that have a file of their own."""
