@@ -83,14 +83,14 @@ class Bench:
 
     def warm_up(self) -> None:
         for slices in (slice(0, WARM_UP_SLICES), slice(0, 1)):
-            pictures = self._pictures(range(self.stack.count)[slices])
+            pictures = self.pictures(range(self.stack.count)[slices])
             self.engine.ground(self.engine.encode(pictures), self.labels[:1])
             self.plain.ground(self.plain.encode(pictures[:1]), self.labels[:1])
 
     def plainly(self, label: str, show: Callable[[int, int], None]) -> list[PictureAnswer]:
         answers = []
         for index in range(self.stack.count):
-            features = self.plain.encode(self._pictures([index]))
+            features = self.plain.encode(self.pictures([index]))
             [[answer]] = self.plain.ground(features, [label])
             answers.append(answer)
             show(index + 1, self.stack.count)
@@ -123,7 +123,7 @@ class Bench:
         self.engine.features = TensorCache()
         self.engine.grounder.memories = TensorCache()
 
-    def _pictures(self, indices: Sequence[int]) -> list[np.ndarray]:
+    def pictures(self, indices: Sequence[int]) -> list[np.ndarray]:
         return [slice_picture(self.volume, self.stack, k, self.window) for k in indices]
 
 
@@ -154,7 +154,8 @@ def measure(bench: Bench, repeats: int) -> Report:
     report.first_box_s = _first_box_s(bench, every, repeats)
     report.roi_iou = [round(overlap, 3) for overlap in overlaps(every, coarse)]
     ours = bench.answers(labels[0])
-    report.answers, report.different = len(ours), list(differences(ours, plain))
+    report.answers = len(ours)
+    report.different = list(map(str, differences(ours, plain)))
     return report
 
 
@@ -186,11 +187,25 @@ def roi_iou(first: Finding, second: Finding) -> float:
     return shared / (float(sides[0].prod()) + float(sides[1].prod()) - shared)
 
 
-def differences(ours: Sequence[PictureAnswer], plain: Sequence[PictureAnswer]) -> Iterator[str]:
+@dataclass(frozen=True)
+class Difference:
+    """Two texts for one question."""
+
+    slice: int
+    ours: str
+    plainly: str
+
+    def __str__(self) -> str:
+        return f"slice {self.slice}: {self.ours!r}, plainly {self.plainly!r}"
+
+
+def differences(
+    ours: Sequence[PictureAnswer], plain: Sequence[PictureAnswer]
+) -> Iterator[Difference]:
     """Where the two ways wrote different texts, and what."""
     for index, (own, other) in enumerate(zip(ours, plain, strict=True)):
         if own.text != other.text:
-            yield f"slice {index}: {own.text!r}, plainly {other.text!r}"
+            yield Difference(index, own.text, other.text)
 
 
 def print_report(report: Report) -> None:

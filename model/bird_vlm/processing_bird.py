@@ -7,6 +7,7 @@ Knows nothing about tasks or boxes (see `prompts.py`) and nothing about weights.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from transformers import AutoProcessor, ProcessorMixin
@@ -91,12 +92,16 @@ class BirdProcessor(ProcessorMixin):
 
     def refuse_control_tokens(self, texts: Sequence[str]) -> None:
         """Raises BadRequestError where a text of a user holds a token such as <|im_end|>."""
-        added = self.tokenizer.added_tokens_decoder.values()
-        for token in (str(token) for token in added if token.special):
+        for token in self._control_tokens:
             if any(token in text for text in texts):
                 raise BadRequestError(
                     f"question: the control token {token} is refused; leave it out"
                 )
+
+    @cached_property
+    def _control_tokens(self) -> list[str]:
+        added = self.tokenizer.added_tokens_decoder.values()  # slow where numbers are tokens
+        return [str(token) for token in added if token.special]
 
     def apply_chat_template(
         self,
