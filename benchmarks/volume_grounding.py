@@ -1,6 +1,7 @@
 """What a question about a whole volume costs: the plain way and ours, in one run.
 
     python benchmarks/volume_grounding.py scan.nii.gz --labels "liver,spleen" --json grounding.json
+    python benchmarks/volume_grounding.py scan.nii.gz --labels "liver,spleen" --random-weights full
 
 (a) the plain way, as the original evaluation does it: one slice at a time, encoded anew for each
 question, the whole answer decoded by `generate`; (b) our first question; (c) a second one about the
@@ -20,10 +21,12 @@ from typing import Annotated
 import numpy as np
 import torch
 import typer
+from random_model import random_engines
 from rich.console import Console
 from rich.table import Table
 
 from bird_vlm.answers import PictureAnswer
+from bird_vlm.backbones.bird import BirdEngine
 from bird_vlm.catalogue.names import model_path
 from bird_vlm.console import plain_errors, progress
 from bird_vlm.contract import Finding, GroundingRequest, GroundingResult, Progress
@@ -231,6 +234,9 @@ def main(
     model: Annotated[str, typer.Option(help="A shipped model or a folder.")] = "bird-mini",
     device: Annotated[str | None, typer.Option(help="cpu or cuda.")] = None,
     precision: Annotated[str, typer.Option(help="Of our ways; (a) is in 'auto'.")] = "auto",
+    random_weights: Annotated[
+        str | None, typer.Option(help='A config.json, or "full" for 9.7 billion weights.')
+    ] = None,
     repeats: Annotated[int, typer.Option(min=1, help="Runs of each of our ways.")] = 3,
     json: Annotated[Path | None, typer.Option(help="Write the numbers here.")] = None,
 ) -> None:
@@ -238,8 +244,11 @@ def main(
     asked = [label.strip() for label in labels.split(",") if label.strip()]
     if len(asked) < 2:
         raise BirdError(f"labels: needs at least two, got {labels!r}")
-    engine = load_engine(model, Running(device, precision))
-    plain = PlainEngine.load(model_path(model), Running(device))
+    running, plainly = Running(device, precision), Running(device)
+    if random_weights:
+        engine, plain = random_engines(random_weights, running, (BirdEngine, PlainEngine))
+    else:
+        engine, plain = load_engine(model, running), PlainEngine.load(model_path(model), plainly)
     report = measure(Bench(engine, plain, read_volume(volume), asked), repeats)
     print_report(report)
     if json:

@@ -10,6 +10,7 @@ from pathlib import Path
 import nibabel
 import pytest
 
+from bird_vlm.configuration_bird import BirdConfig
 from bird_vlm.volumes import Volume
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
@@ -52,6 +53,26 @@ def test_the_ways_to_ask_are_measured_side_by_side(numbers_of, a_slab_of_the_bra
         assert row["factor"] == pytest.approx(plain["seconds"] / row["seconds"] * row["labels"])
     assert numbers["first_box_s"] > 0
     assert numbers["precision"] == "float32"
+
+
+def test_a_size_without_weights_is_timed(numbers_of, a_slab_of_the_brain, tmp_path):
+    config = BirdConfig(
+        vision_config={
+            **{"image_size": 56, "patch_size": 14, "hidden_size": 24, "num_hidden_layers": 1},
+            **{"num_attention_heads": 2, "intermediate_size": 48, "position_grid": 2},
+            **{"output_dim": 32, "num_queries": 16, "resampler_heads": 4},
+        },
+        text_config={
+            **{"vocab_size": 480, "hidden_size": 32, "intermediate_size": 48},
+            **{"num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2},
+        },
+    )
+    config.save_pretrained(tmp_path)
+    numbers = numbers_of(
+        *("volume_grounding.py", a_slab_of_the_brain, "--labels", "liver,spleen"),
+        *("--random-weights", tmp_path / "config.json", "--repeats", 1),
+    )
+    assert [row["pairs"] for row in numbers["rows"][:3]] == [len(SLICES)] * 3
 
 
 def test_the_plain_and_the_fast_way_are_compared(numbers_of, a_slab_of_the_brain):
