@@ -7,6 +7,7 @@ from monailabel.interfaces.app import MONAILabelApp
 
 import bird_server.asgi  # noqa: F401  dresses MONAI Label's app: /bird routes, guard, JSON errors
 from bird_server.service import DEFAULT_MODEL, current, in_use, open_service, use
+from bird_vlm.backend import Backend
 from bird_vlm.running import Running
 from bird_vlm.version import __version__
 from lib.infers.grounding import GroundingTask  # here: the app folder leaves sys.path after loading
@@ -19,12 +20,14 @@ class BirdApp(MONAILabelApp):
     """BiRD as a MONAI Label app.
 
     `--conf model DIR_OR_ID` chooses the weights, `--conf device`, `precision` and `quantize` how
-    they are run.
+    they are run; `--conf backend URL` and `dialect` a server that runs them elsewhere.
     """
 
     def __init__(self, app_dir, studies, conf):
         if in_use() is None:
             choices = {name: conf[name] for name in _RUNNING if name in conf}
+            if "backend" in conf:
+                choices["backend"] = Backend(conf["backend"], conf.get("dialect"))
             model = conf.get("model", DEFAULT_MODEL)
             use(open_service(Path(studies), model, Running(**choices)))
         super().__init__(

@@ -37,11 +37,22 @@ NEED_TORCH = {
     "weight_files",
     *("engine", "bird", "loading", "batches", "tensor_cache", "slice_features", "memory"),
     *("confidence", "frames", "packed", "grounding", "plain"),
+    *("chat", "chat_inputs", "chat_presence", "chat_processor", "chat_writer", "endpoint"),
 }
 GROUND = (
     *("contract", "errors", "version", "slices", "boxes", "grammar", "prompts", "labels"),
     *("volumes", "volume_files", "windows", "linking", "overlay", "markups", "outputs", "cli"),
-    *("answers", "search", "dialects", "running", "model_card", "commands.models"),
+    *("answers", "search", "dialects", "running", "model_card", "backend", "chat"),
+    *("endpoint", "endpoint_answers", "endpoint_cache", "endpoint_errors", "endpoint_models"),
+    *("endpoint_privacy", "endpoint_settings", "backbones.endpoint_asking"),
+    *("preannotation.preannotate", "backbones.chat_dialect", "dialects.written"),
+    *(
+        f"commands.{name}"
+        for name in (
+            *("arguments", "convert", "ground", "models", "preannotate", "questions", "running"),
+            *("serve", "unfinished"),
+        )
+    ),
     *(
         f"catalogue.{name}"
         for name in (

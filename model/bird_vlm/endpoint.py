@@ -7,10 +7,8 @@ disk. Nothing here prints or stores the key. Knows nothing about what is asked, 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
+import logging
 import os
-import sqlite3
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -19,44 +17,19 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
-from bird_vlm.chat import ChatAnswer, ChatRequest, read_completion
+from bird_vlm.chat import ChatRequest
+from bird_vlm.endpoint_answers import EndpointAnswer, read_answer
+from bird_vlm.endpoint_cache import cache_key, open_cache
 from bird_vlm.endpoint_errors import Complaint, EndpointDownError, EndpointError, PassingError
+from bird_vlm.endpoint_settings import EndpointSettings
 from bird_vlm.errors import BirdError
 
 if TYPE_CHECKING:
-    from diskcache import Cache
     from tenacity import RetryCallState
 
 _LONGEST_PAUSE_S = 60.0
 _LONGEST_ASKED_PAUSE_S = 600.0  # however long a server asks to wait
-
-
-@dataclass(frozen=True)
-class EndpointSettings:
-    """Where the model is and how hard it may be asked."""
-
-    base_url: str  # ends in /v1 on most servers
-    model: str
-    key_variable: str = "OPENAI_API_KEY"  # environment variable; need not be set for local servers
-    timeout_s: float = 120.0  # for one whole answer
-    attempts: int = 5  # per question, the first one included
-    concurrency: int = 8  # questions under way at a time
-    requests_per_minute: float | None = None
-    tokens_per_minute: float | None = None  # questions and answers together
-
-    def __post_init__(self) -> None:
-        _check_address(self.base_url, self.key_variable)
-        if not self.model:
-            raise BirdError("model: name one; `curl URL/models` lists what a server has")
-        for name in ("timeout_s", "attempts", "concurrency"):
-            if getattr(self, name) <= 0:
-                raise BirdError(f"{name}: must be above 0, got {getattr(self, name)}")
-        for name in ("requests_per_minute", "tokens_per_minute"):
-            value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise BirdError(f"{name}: must be above 0, got {value}")
 
 
 @dataclass
@@ -69,6 +42,16 @@ class Usage:
     failed: int = 0
     question_tokens: int = 0  # of what the server answered
     answer_tokens: int = 0
+
+    def __str__(self) -> str:
+        """In words, for people; nothing of what was asked."""
+        from_disk = f", {self.cached} from disk" if self.cached else ""
+        again = f"; {self.retried} tries again" if self.retried else ""
+        failed = f"; {self.failed} failed" if self.failed else ""
+        return (
+            f"{self.answered} answers{from_disk}; {self.question_tokens:,} tokens of questions and "
+            f"pictures, {self.answer_tokens:,} of answers{again}{failed}"
+        )
 
 
 class Pace:
@@ -117,8 +100,9 @@ class Endpoint:
         import openai
         from anyio.from_thread import start_blocking_portal
 
+        _quiet_clients()
         with ExitStack() as opening:
-            self._cache = _open_cache(self._cache_folder, opening)
+            self._cache = open_cache(self._cache_folder, opening)
             self._portal = opening.enter_context(start_blocking_portal())
             self._client = openai.AsyncOpenAI(
                 api_key=self._key or "none",
@@ -134,11 +118,11 @@ class Endpoint:
         self.cancel()
         self._opened.close()
 
-    def ask(self, request: ChatRequest) -> ChatAnswer:
+    def ask(self, request: ChatRequest) -> EndpointAnswer:
         """The answer to one question. Raises EndpointError."""
         return self._result(self._submit(request))
 
-    def ask_all(self, requests: Iterable[ChatRequest]) -> Iterator[ChatAnswer | EndpointError]:
+    def ask_all(self, requests: Iterable[ChatRequest]) -> Iterator[EndpointAnswer | EndpointError]:
         """Answers in the order of the questions, several asked at a time.
 
         A question that fails yields its error; EndpointDownError is raised.
@@ -169,13 +153,13 @@ class Endpoint:
         future.add_done_callback(self._under_way.discard)
         return future
 
-    def _result(self, future: Future) -> ChatAnswer:
+    def _result(self, future: Future) -> EndpointAnswer:
         try:
             return future.result()
         except CancelledError as error:
             raise self._complaint.cancelled() from error
 
-    def _outcome(self, future: Future) -> ChatAnswer | EndpointError:
+    def _outcome(self, future: Future) -> EndpointAnswer | EndpointError:
         try:
             return self._result(future)
         except EndpointDownError:
@@ -183,23 +167,31 @@ class Endpoint:
         except EndpointError as error:
             return error
 
-    async def _answer(self, request: ChatRequest) -> ChatAnswer:
+    async def _answer(self, request: ChatRequest) -> EndpointAnswer:
         body = request.body(self.settings.model)
-        key = _cache_key(self.settings.base_url, body)
+        key = cache_key(self.settings.base_url, body)
         if self._cache is not None and (stored := self._cache.get(key)) is not None:
             self.used.cached += 1
-            return ChatAnswer(**stored | {"cached": True})
+            return EndpointAnswer(**stored | {"cached": True})
         async with self._slots:
             answer = await self._ask_until_answered(request, body)
         if self._cache is not None:
             self._cache.set(key, asdict(answer))
         return answer
 
-    async def _ask_until_answered(self, request: ChatRequest, body: dict[str, Any]) -> ChatAnswer:
-        from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt
+    async def _ask_until_answered(
+        self, request: ChatRequest, body: dict[str, Any]
+    ) -> EndpointAnswer:
+        from tenacity import (
+            AsyncRetrying,
+            retry_if_exception_type,
+            stop_after_attempt,
+            stop_before_delay,
+        )
 
+        limits = self.settings
         retrying = AsyncRetrying(
-            stop=stop_after_attempt(self.settings.attempts),
+            stop=stop_after_attempt(limits.attempts) | stop_before_delay(limits.total_s),
             wait=_pause_s,
             retry=retry_if_exception_type(PassingError),
             before_sleep=self._count_retry,
@@ -215,12 +207,12 @@ class Endpoint:
         self.used.answer_tokens += answer.answer_tokens
         return answer
 
-    async def _ask_once(self, request: ChatRequest, body: dict[str, Any]) -> ChatAnswer:
+    async def _ask_once(self, request: ChatRequest, body: dict[str, Any]) -> EndpointAnswer:
         expected = request.estimated_tokens() + request.max_tokens
         await asyncio.sleep(max(self._requests.reserve(1), self._tokens.reserve(expected)))
         reply = await self._post(body)
         try:
-            answer = read_completion(reply)
+            answer = read_answer(reply)
         except ValueError as error:
             raise self._complaint.unreadable(error) from error
         if used := answer.question_tokens + answer.answer_tokens:
@@ -264,15 +256,10 @@ def _pause_s(state: RetryCallState) -> float:
     return max(asked, wait_random_exponential(multiplier=1, max=_LONGEST_PAUSE_S)(state))
 
 
-def _check_address(base_url: str, key_variable: str) -> None:
-    parts = urlsplit(base_url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise BirdError(f"endpoint: {base_url!r} is not an http or https address")
-    if parts.username or parts.password or parts.query:
-        raise BirdError(
-            f"endpoint: the address of {parts.hostname} carries a name, password or query; "
-            f"put the key into the environment variable {key_variable} instead"
-        )
+def _quiet_clients() -> None:
+    """Some versions of `openai` log whole questions, and its HTTP client logs a line for each."""
+    for name in ("openai", "httpx", "httpx2"):
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def _check_packages() -> None:
@@ -285,21 +272,3 @@ def _check_packages() -> None:
             f"endpoint: asking a model elsewhere needs the package {error.name!r}; "
             "install it with: pip install 'bird-slicer[endpoint]'"
         ) from error
-
-
-def _open_cache(folder: Path | None, opened: ExitStack) -> Cache | None:
-    if folder is None:
-        return None
-    from diskcache import Cache, JSONDisk
-
-    try:
-        # JSON, as unpickling runs what it finds; no eviction, as every answer was paid for
-        cache = Cache(str(folder), disk=JSONDisk, eviction_policy="none")
-    except (OSError, sqlite3.Error) as error:
-        raise BirdError(f"cache: {folder} cannot be used ({error}); name another folder") from error
-    return opened.enter_context(cache)
-
-
-def _cache_key(base_url: str, body: dict[str, Any]) -> str:
-    whole = json.dumps([base_url, body], sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(whole.encode()).hexdigest()

@@ -19,6 +19,12 @@ _SECRET = re.compile(r"\b(?:sk|key|tok|pk)-[\w*.-]{6,}")  # as servers quote a r
 class EndpointError(BirdError):
     """This question got no answer; others may."""
 
+    said = ""  # the part of the message that is the server's own words, without the key
+
+
+class RefusedError(EndpointError):
+    """The server will not answer this question as it was put."""
+
 
 class EndpointDownError(EndpointError):
     """No question will get an answer: wrong address, model or key, or nobody is there."""
@@ -46,6 +52,13 @@ class Complaint:
     def of_status(self, status: int, text: str, retry_after: str | None) -> EndpointError:
         """A reply that is no answer."""
         said = self.without_key(_detail(text))
+        error = self._of_status(status, text, said, retry_after)
+        error.said = said
+        return error
+
+    def _of_status(
+        self, status: int, text: str, said: str, retry_after: str | None
+    ) -> EndpointError:
         where = f"endpoint {self.url}, model {self.model!r}"
         if status in (401, 403):
             return EndpointDownError(
@@ -70,7 +83,7 @@ class Complaint:
                 f"{where}: the server failed (HTTP {status}{said}); look at its log and run again",
                 _seconds(retry_after),
             )
-        return EndpointError(
+        return RefusedError(
             f"{where}: refuses this request (HTTP {status}{said}); "
             "a shorter one or other request fields may pass"
         )

@@ -16,8 +16,7 @@ import torch
 from bird_vlm.answers import PictureAnswer, TextAnswer
 from bird_vlm.boxes import BoxNorm
 from bird_vlm.catalogue.cards import MODEL_TYPES, Family
-from bird_vlm.catalogue.installed import read_json
-from bird_vlm.catalogue.names import find_source, model_path
+from bird_vlm.catalogue.names import find_source, model_config, model_path
 from bird_vlm.contract import ReferringTask
 from bird_vlm.errors import CheckpointError
 from bird_vlm.model_card import ModelCard
@@ -25,7 +24,13 @@ from bird_vlm.running import USUAL, Running
 from bird_vlm.tensor_cache import TensorCache
 
 DEFAULT_MODEL = "bird-mini"
-_BACKBONES: dict[Family, str] = {"bird": "bird:BirdEngine"}
+_BACKBONES: dict[Family, str] = {
+    "bird": "bird:BirdEngine",
+    "qwen2.5-vl": "chat:ChatEngine",
+    "qwen3-vl": "chat:ChatEngine",
+    "paligemma": "chat:ChatEngine",
+    "gemma3": "chat:ChatEngine",
+}
 
 
 class Engine(Protocol):
@@ -71,8 +76,13 @@ def load_engine(
 ) -> Engine:
     """The model of a shipped name, a folder, a name of `bird models` or a hub id, ready to answer.
 
-    Raises CheckpointError where there is no such model or device, or no code that runs it.
+    With `running.backend` it is a name of that server, and nothing is loaded here. Raises
+    CheckpointError where there is no such model, device or server, or no code that runs it.
     """
+    if running.backend:
+        from bird_vlm.backbones.endpoint import EndpointEngine
+
+        return EndpointEngine.open(str(model), running.backend)
     folder = model_path(model)
     source = find_source(model)
     name = source.card.name if source.card else source.id or folder.resolve().name
@@ -82,13 +92,17 @@ def load_engine(
 
 
 def _backbone(folder: Path) -> str:
-    kind = read_json(folder / "config.json").get("model_type")
+    kind = model_config(folder).get("model_type")
     family = MODEL_TYPES.get(str(kind))
     if family not in _BACKBONES:
         advice = (
             f"turn an original Qwen-VL-Chat or BiRD checkpoint into ours: bird convert {folder} DST"
             if family == "qwen-vl"
-            else "`bird models` lists what can be run"
+            else f"run are {', '.join(_kinds())}; `bird models` lists such models"
         )
         raise CheckpointError(f"model: {folder} holds a {kind!r} model; {advice}")
     return _BACKBONES[family]
+
+
+def _kinds() -> list[str]:
+    return [kind for kind, family in MODEL_TYPES.items() if family in _BACKBONES]

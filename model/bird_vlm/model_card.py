@@ -17,6 +17,7 @@ class ModelCard:
     id: str
     labels: dict[str, list[str]] = field(default_factory=dict)  # by modality; {} = any words
     device: str = "cpu"
+    note: str = ""  # what whoever uses it should know of its boxes
 
     @property
     def known_labels(self) -> set[str]:

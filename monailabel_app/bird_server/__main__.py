@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
+from typing import Any
 
 from bird_server.serve import ServeError, serve
 from bird_server.service import DEFAULT_MODEL
-from bird_vlm.errors import BirdError
+from bird_vlm.backend import CONCURRENCY, TIMEOUT_S, Backend
+from bird_vlm.endpoint_settings import KEY_VARIABLE
+from bird_vlm.errors import BadRequestError, BirdError
 from bird_vlm.running import PRECISIONS, QUANTIZATIONS, Running
 
 
@@ -21,14 +25,30 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--precision", default="auto", help=f"{', '.join(PRECISIONS)}")
     parser.add_argument("--quantize", help=f"weights in {' or '.join(QUANTIZATIONS)}")
     parser.add_argument("--token", help="what clients must send; better set BIRD_TOKEN")
+    elsewhere = parser.add_argument_group("a model on another server")
+    elsewhere.add_argument("--backend", help="OpenAI-compatible address, http://HOST:PORT/v1")
+    elsewhere.add_argument("--dialect", help="how the model writes boxes, such as qwen3-vl")
+    elsewhere.add_argument("--key-variable", default=KEY_VARIABLE, help="it holds the key")
+    elsewhere.add_argument("--concurrency", default=CONCURRENCY, type=int, help="(%(default)s)")
+    elsewhere.add_argument("--timeout", default=TIMEOUT_S, type=float, help="s (%(default)s)")
+    elsewhere.add_argument("--cache", type=Path, help="folder of answers")
     return parser.parse_args(argv)
+
+
+def running_of(given: dict[str, Any]) -> Running:
+    """How the model is run; takes these choices out of `given`. Raises BirdError."""
+    here = [given.pop(name) for name in ("device", "precision", "quantize")]
+    names = ("backend", "dialect", "key_variable", "concurrency", "timeout", "cache")
+    url, *elsewhere = [given.pop(name) for name in names]
+    if url is None and elsewhere[0] is not None:
+        raise BadRequestError("dialect: is for models elsewhere; name their --backend too")
+    return Running(*here, Backend(url, *elsewhere) if url else None)
 
 
 def main(argv: list[str] | None = None) -> int:
     given = vars(arguments(argv))
     try:
-        running = Running(*(given.pop(name) for name in ("device", "precision", "quantize")))
-        serve(**given, running=running)
+        serve(running=running_of(given), **given)
     except (ServeError, BirdError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

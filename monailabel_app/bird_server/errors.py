@@ -16,6 +16,7 @@ from starlette.requests import ClientDisconnect
 
 from bird_server.service import known_labels
 from bird_server.volumes_store import BadNameError, TooLargeError, UnknownVolumeError
+from bird_vlm.backend import BackendError
 from bird_vlm.errors import (
     BadVolumeError,
     BirdError,
@@ -33,6 +34,7 @@ _BIRD_ERRORS: tuple[tuple[type[BirdError], int, str, str], ...] = (
     (TooLargeError, 413, "too_large", "Crop or compress the volume, or raise the server's limit."),
     (BadVolumeError, 422, "bad_volume", "Send one 3D volume or 2D image that opens elsewhere."),
     (UnknownLabelError, 422, "unknown_label", "Ask for a label that this model knows."),
+    (BackendError, 503, "model_unavailable", "Ask whoever runs this server to check --backend."),
     (CheckpointError, 503, "model_unavailable", "Ask whoever runs this server to check --model."),
     (BirdError, 422, "bad_request", "Correct the named argument and send the request again."),
 )

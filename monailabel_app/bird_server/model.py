@@ -6,6 +6,7 @@ torch is imported only when an engine is loaded.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Protocol
 
@@ -20,10 +21,12 @@ from bird_vlm.contract import (
 )
 
 if TYPE_CHECKING:
+    from bird_vlm.endpoint import Usage
     from bird_vlm.engine import Engine
     from bird_vlm.running import Running
     from bird_vlm.volumes import Volume
 
+logger = logging.getLogger(__name__)
 GroundingEvents = Generator[Progress | GroundingResult, None, None]
 
 
@@ -60,28 +63,35 @@ class Model(Protocol):
 class BirdModel:
     """The engine and the questions that `bird_vlm.volume` puts to it, as one `Model`."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, used: Usage | None = None) -> None:
+        """`used` counts what a server elsewhere answers, for the log."""
         from bird_vlm import volume  # imports torch
 
-        self._engine = engine
+        self._engine, self._used = engine, used
         self._questions = volume
 
     @classmethod
     def load(cls, name: str, running: Running) -> BirdModel:
         """Loads the weights called `name` (a folder or the id of shipped weights).
 
-        Raises CheckpointError where there are none.
+        With `running.backend` it is the name of a model there. Raises CheckpointError where there
+        is none.
         """
         from bird_vlm.engine import load_engine  # imports torch
 
-        return cls(load_engine(name, running))
+        engine = load_engine(name, running)
+        return cls(engine, engine.used if running.backend else None)
 
     @property
     def card(self) -> Card:
         return self._engine.card
 
     def grounding_events(self, volume: Volume, request: GroundingRequest) -> GroundingEvents:
-        yield from self._questions.grounding_events(self._engine, volume, request)
+        try:
+            yield from self._questions.grounding_events(self._engine, volume, request)
+        finally:
+            if self._used is not None:
+                logger.info("since the start, %s: %s", self.card.device, self._used)
 
     def refer(self, volume: Volume, request: ReferringRequest) -> ReferringResult:
         return self._questions.refer(self._engine, volume, request)

@@ -37,10 +37,10 @@ def serve(
 ) -> None:
     """Serves `studies` (made where absent) until the process is told to stop.
 
-    `model` is a folder of weights or the id of shipped ones. `token`, by default the environment's
-    BIRD_TOKEN, is what every request must bring; without one only this machine may ask, and hosts
-    other than loopback ones are refused. Port 0 takes a free one. Raises ServeError, and BirdError
-    for a model that cannot be loaded.
+    `model` is a folder of weights or the id of shipped ones; with `running.backend` it is the name
+    of a model there. `token`, by default the environment's BIRD_TOKEN, is what every request must
+    bring; without one only this machine may ask, and hosts other than loopback ones are refused.
+    Port 0 takes a free one. Raises ServeError, and BirdError for a model that cannot be loaded.
     """
     token = token or os.environ.get("BIRD_TOKEN") or None
     check_installed()

@@ -33,7 +33,7 @@ from bird_vlm.catalogue.memory_need import (
     memory_need,
     widest_fit,
 )
-from bird_vlm.catalogue.names import Source, check_hub_id, find_source, model_path
+from bird_vlm.catalogue.names import Source, check_hub_id, find_source, model_config, model_path
 from bird_vlm.errors import CheckpointError
 
 cards = pytest.mark.parametrize("card", [pytest.param(card, id=card.name) for card in KNOWN])
@@ -241,3 +241,13 @@ def test_an_accelerator_that_is_not_there_is_refused():
 
 def test_without_a_device_the_best_is_taken():
     assert free_memory().kind == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def test_an_adapter_whose_model_is_gone_is_told(tmp_path: Path):
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    base = tmp_path / "base"
+    (adapter / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(base)}))
+    assert model_path(adapter) == adapter
+    with pytest.raises(CheckpointError, match="base', which is not here"):
+        model_config(adapter)

@@ -171,7 +171,7 @@ def test_a_device_is_no_matter_of_an_endpoint(predictions, tmp_path):
         *("--endpoint", "http://localhost:1/v1", "--device", "cpu"),
     )
     assert result.exit_code == 2
-    assert "--device cpu" in result.stderr
+    assert "--device" in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -13,14 +13,21 @@ from PIL import Image
 
 from bird_training.conversations import Conversation, Exchange
 from bird_training.packing import IGNORED
+from bird_training.tuning.bird_reader import BirdReader
 from bird_training.tuning.chat_tokens import TokenTable, tokenize
 from bird_training.tuning.packs import PackDataset, fill_packs, group_length, groups_of, sequence_of
+from small_world import TINY_QUERIES
 
 LIMIT = 260
 
 
 @pytest.fixture(scope="module")
-def a_table(tmp_path_factory, a_processor) -> TokenTable:
+def a_reader(a_processor) -> BirdReader:
+    return BirdReader(a_processor, 2048)
+
+
+@pytest.fixture(scope="module")
+def a_table(tmp_path_factory, a_reader) -> TokenTable:
     """Three pictures, two of which have several conversations; one brings a second picture in."""
     folder = tmp_path_factory.mktemp("pictures")
     paths = [folder / f"{name}.png" for name in "abc"]
@@ -37,19 +44,19 @@ def a_table(tmp_path_factory, a_processor) -> TokenTable:
         (Exchange("First?", "Three.", b), Exchange("Other?", "Four.", c)),
     ]
     conversations = [Conversation(f"ct_{n}", f"x, {n}", talk) for n, talk in enumerate(talks)]
-    return tokenize(conversations, a_processor, limit=LIMIT)
+    return tokenize(conversations, a_reader, limit=LIMIT)
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["shared", "alone"])
-def a_dataset(request, a_table, a_processor) -> PackDataset:
-    return PackDataset(a_table, a_processor, tokens=LIMIT, batch=4, share=request.param, seed=0)
+def a_dataset(request, a_table, a_reader) -> PackDataset:
+    return PackDataset(a_table, a_reader, tokens=LIMIT, batch=4, share=request.param, seed=0)
 
 
 def alone(bird, table: TokenTable, index: int, dataset: PackDataset) -> torch.Tensor:
     """Logits at the places that predict the answers of conversation `index` read by itself."""
     ids, labels = table.row(index)
     pixels = dataset._pixels(table.pictures[index])
-    logits = bird(input_ids=torch.tensor([ids]), pixel_values=pixels).logits[0]
+    logits = bird(input_ids=torch.tensor([ids]), **pixels).logits[0]
     return logits[:-1][torch.tensor(labels)[1:] != IGNORED]
 
 
@@ -87,7 +94,7 @@ def test_questions_about_one_picture_share_it(a_table):
     groups = groups_of(a_table, LIMIT, share=True)
     assert sorted(map(sorted, groups)) == [[0, 1, 3], [2], [4, 5]]
     shared = group_length(a_table, (0, 1, 3))
-    assert shared < sum(a_table.length(i) for i in (0, 1, 3)) - 2 * a_table.num_image_tokens
+    assert shared < sum(a_table.length(i) for i in (0, 1, 3)) - 2 * TINY_QUERIES
     assert shared == len(sequence_of(a_table, (0, 1, 3)).input_ids)
 
 
@@ -107,11 +114,9 @@ def test_fillers_make_whole_batches_without_a_loss(a_bird, a_dataset):
     assert float(a_bird(**batch, num_items_in_batch=torch.tensor(5)).loss) == 0
 
 
-def test_packs_hang_on_the_seed_alone(a_table, a_processor):
+def test_packs_hang_on_the_seed_alone(a_table, a_reader):
     def packs(seed: int):
-        return PackDataset(
-            a_table, a_processor, tokens=LIMIT, batch=1, share=False, seed=seed
-        ).packs
+        return PackDataset(a_table, a_reader, tokens=LIMIT, batch=1, share=False, seed=seed).packs
 
     assert packs(1) == packs(1)
     assert any(packs(1) != packs(seed) for seed in range(2, 6))
@@ -132,11 +137,11 @@ def test_rows_of_the_papers_lengths_are_well_filled():
     assert sum(lengths) / (2048 * len(packs)) > 0.9
 
 
-def test_an_unreadable_picture_is_named(tmp_path, a_processor):
+def test_an_unreadable_picture_is_named(tmp_path, a_reader):
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"no picture")
     talk = Conversation("ct_1", "x", (Exchange("q?", "a.", (Path(broken),)),))
-    table = tokenize([talk], a_processor, limit=LIMIT)
-    dataset = PackDataset(table, a_processor, tokens=LIMIT, batch=1, share=True, seed=0)
+    table = tokenize([talk], a_reader, limit=LIMIT)
+    dataset = PackDataset(table, a_reader, tokens=LIMIT, batch=1, share=True, seed=0)
     with pytest.raises(ValueError, match=r"broken\.png"):
         dataset[0]

@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 import typer
 import yaml
+from transformers import AutoModelForImageTextToText
 from typer.testing import CliRunner, Result
 
 from bird_training.commands.train import EPILOG, train
-from bird_training.tuning.recipe import RECIPES, load_recipe
+from bird_training.tuning.recipe import RECIPES, load_recipe, recipe_names
 from bird_vlm.console import plain_errors
 from released_world import texts_of, write_released, write_tiny_model
+from tiny_qwen import QWENS, save_tiny
 
 SMALL = ("--recipe", "mini", "--batch", 4, "--tokens", 256, "--set", "workers=0")
 
@@ -77,7 +79,7 @@ def test_an_incomplete_model_folder_is_one_line(tmp_path, a_train_folder, a_mode
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        pytest.param(("--model", "gpt"), ["'gpt' is neither a folder"], id="unknown-model"),
+        pytest.param(("--model", "gpt"), ["'gpt' is no folder here"], id="unknown-model"),
         pytest.param(("--recipe", "best"), ["neither a YAML file nor one of lora"], id="recipe"),
         pytest.param(("--set", "speed=9"), ["no such setting as speed"], id="setting"),
         pytest.param(("--batch", "3", "--micro-batch", "2"), ["no multiple of"], id="batch"),
@@ -131,15 +133,64 @@ def test_help_teaches():
         assert word in text
 
 
-def test_accelerate_reads_the_fsdp_settings(a_model_folder):
-    from accelerate.commands.config.config_args import load_config_from_file
-    from transformers import AutoModelForImageTextToText
+def test_one_plan_for_each_number_of_devices(tmp_path, a_train_folder, a_model_folder):
+    devices = ("--devices", "1xH100,4xH100,8xH100", "--shard")
+    options = ("--model", a_model_folder, *SMALL, "--plan", *devices)
+    result = medgrit_train(a_train_folder, tmp_path / "run", *options)
+    assert result.exit_code == 0, result.output
+    for title in ("on each of 1 x H100", "sharded over 4 x H100", "sharded over 8 x H100"):
+        assert title in result.stdout
 
-    path = RECIPES / "fsdp.yaml"
-    config = load_config_from_file(str(path))
-    assert config.distributed_type == "FSDP"
-    assert config.fsdp_config == yaml.safe_load(path.read_text())["fsdp_config"]
-    wrapped = config.fsdp_config["fsdp_transformer_layer_cls_to_wrap"].split(",")
-    model = AutoModelForImageTextToText.from_pretrained(a_model_folder)
-    assert set(wrapped) == set(model._no_split_modules)
-    assert set(wrapped) <= {type(module).__name__ for module in model.modules()}
+
+@pytest.mark.parametrize("family", QWENS)
+def test_other_families_are_planned_and_trained_alike(tmp_path, a_train_folder, family):
+    model = save_tiny(family, tmp_path / "model")
+    weights = ("--set", "weights=float32", "--set", "compute=float32", "--set", "workers=0")
+    small = ("--recipe", "lora", "--batch", 2, "--tokens", 400, "--steps", 1, *weights)
+    plan = medgrit_train(
+        a_train_folder, tmp_path / "run", "--model", model, *small, "--plan", "--devices", "H100"
+    )
+    assert plan.exit_code == 0, plan.output
+    assert "fits 80 GiB" in plan.stdout
+    done = medgrit_train(a_train_folder, tmp_path / "run", "--model", model, *small)
+    assert done.exit_code == 0, done.output
+    assert done.stdout.split() == [str(tmp_path / "run" / "model")]
+
+
+def test_a_family_without_training_is_refused(tmp_path, a_train_folder):
+    model = save_tiny("gemma3", tmp_path / "model")
+    result = medgrit_train(a_train_folder, tmp_path / "run", "--model", model, *SMALL)
+    assert_one_line(
+        result, "holds a 'gemma3' model", "fine-tuned can be bird, qwen2_5_vl, qwen3_vl"
+    )
+
+
+def test_pictures_of_one_size_cannot_be_shrunk(tmp_path, a_train_folder, a_model_folder):
+    options = ("--model", a_model_folder, *SMALL, "--set", "picture_tokens=64")
+    result = medgrit_train(a_train_folder, tmp_path / "run", *options)
+    assert_one_line(result, "reads every picture as 16 tokens", "leave it out")
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "part"),
+    [
+        pytest.param("fsdp.yaml", "FSDP", "fsdp_config", id="fsdp"),
+        pytest.param("zero3.yaml", "DEEPSPEED", "deepspeed_config", id="zero"),
+    ],
+)
+def test_accelerate_reads_the_settings_for_many_gpus(name, kind, part):
+    from accelerate.commands.config.config_args import load_config_from_file
+
+    config = load_config_from_file(str(RECIPES / name))
+    assert config.distributed_type == kind
+    assert getattr(config, part) == yaml.safe_load((RECIPES / name).read_text())[part]
+    assert name.partition(".")[0] not in recipe_names()
+
+
+@pytest.mark.parametrize("family", ["bird", *QWENS])
+def test_shards_are_the_blocks_that_the_network_names(tmp_path, a_model_folder, family):
+    """fsdp.yaml names none, so accelerate takes these."""
+    folder = a_model_folder if family == "bird" else save_tiny(family, tmp_path / "model")
+    model = AutoModelForImageTextToText.from_pretrained(folder)
+    assert model._no_split_modules
+    assert set(model._no_split_modules) <= {type(module).__name__ for module in model.modules()}

@@ -11,6 +11,7 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -248,7 +249,11 @@ def test_adapters_are_saved_and_merged(tmp_path, run, a_model_folder):
     assert plain.dtype == torch.bfloat16
     pool = "model.vision_tower.attn_pool.query"
     assert not torch.equal(plain.state_dict()[pool].float(), start.state_dict()[pool])
-    assert load_engine(out / "model", Running("cpu")).card.labels["mr"] == ["edema"]
+    merged, adapted = (load_engine(out / name, Running("cpu")) for name in ("model", "adapter"))
+    assert merged.card.labels["mr"] == adapted.card.labels["mr"] == ["edema"]
+    picture = np.random.default_rng(0).integers(0, 255, (32, 32), dtype=np.uint8)
+    features = [engine.encode([picture]) for engine in (merged, adapted)]
+    torch.testing.assert_close(*features, atol=0.05, rtol=0.05)  # merged in bfloat16
 
 
 def test_adapters_alone_when_nothing_is_to_be_merged(tmp_path, run):

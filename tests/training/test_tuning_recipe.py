@@ -20,8 +20,8 @@ from bird_vlm.errors import BirdError
 
 def test_the_papers_recipe_is_the_papers():
     paper = load_recipe("paper")
-    assert paper.frozen == ("model.vision_tower",)
-    assert paper.trained == ("model.vision_tower.attn_pool",)
+    assert paper.frozen == ("vision",)
+    assert paper.trained == ("bridge",)
     assert (paper.learning_rate, paper.batch, paper.epochs) == (2e-5, 128, 2)
     assert (paper.warm_up, paper.weight_decay, paper.adam_beta2) == (0.01, 0.1, 0.95)
     assert (paper.tokens, paper.compute, paper.gradient_checkpointing) == (2048, "bfloat16", True)
@@ -29,7 +29,7 @@ def test_the_papers_recipe_is_the_papers():
 
 def test_every_shipped_recipe_loads():
     assert recipe_names() == ["lora", "mini", "paper"]
-    assert load_recipe("lora").lora_saved == ("attn_pool",)
+    assert load_recipe("lora").lora_saved == ("bridge",)
     assert all(load_recipe(name).keep >= 2 for name in recipe_names())
 
 

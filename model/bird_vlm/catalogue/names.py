@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bird_vlm.catalogue.cards import Card
-from bird_vlm.catalogue.installed import cached_folder, shipped_folder
+from bird_vlm.catalogue.installed import cached_folder, read_json, shipped_folder
 from bird_vlm.catalogue.known import KNOWN, known_model
 from bird_vlm.errors import CheckpointError
 
+ADAPTER = "adapter_config.json"  # peft's, beside weights that are added to another model's
 _PART = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9_])?"
 _HUB_ID = re.compile(f"{_PART}/{_PART}")
 
@@ -66,6 +67,22 @@ def model_path(text: str | Path, tell: Callable[[str], None] = lambda line: None
     return fetch_model(source.id, source.subfolder, tell=tell)
 
 
+def model_config(folder: Path) -> dict:
+    """The config.json of a model folder, or that of the model which an adapter adapts.
+
+    Raises CheckpointError where the adapter's model is not on this machine and cannot be fetched.
+    """
+    if (folder / "config.json").is_file() or not (folder / ADAPTER).is_file():
+        return read_json(folder / "config.json")
+    base = read_json(folder / ADAPTER).get("base_model_name_or_path")
+    try:
+        return model_config(model_path(str(base)))
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"model: {folder} adapts {base!r}, which is not here ({error})"
+        ) from error
+
+
 def check_hub_id(text: str) -> str:
     """`text` where it can be a hub id, owner/name. Raises CheckpointError for anything else.
 
@@ -87,7 +104,7 @@ def check_hub_id(text: str) -> str:
 def _model_folder(path: Path) -> Path:
     if not path.is_dir():
         raise CheckpointError(f"model: {path} is a file; name the folder that it lies in")
-    if not (path / "config.json").is_file():
+    if not any((path / name).is_file() for name in ("config.json", ADAPTER)):
         raise CheckpointError(
             f"model: {path} is a folder without a config.json; name the model's own folder"
         )

@@ -11,9 +11,10 @@ import re
 from dataclasses import dataclass
 
 from bird_vlm import grammar, prompts
-from bird_vlm.boxes import BoxNorm
+from bird_vlm.boxes import NORM_MAX, BoxNorm
 from bird_vlm.contract import ReferringTask
 from bird_vlm.dialects.dialect import refuse_marks
+from bird_vlm.dialects.grid import Grid
 from bird_vlm.dialects.shown import ShownPicture
 from bird_vlm.grammar import Grounding
 
@@ -26,6 +27,13 @@ class Bird:
     marks: re.Pattern[str] = re.compile(
         r"<\|[a-z]+(?:_[a-z0-9]+)*\|>|</?(?:ref|box|quad|img)>|<imgpad>"
     )
+    written_box: re.Pattern[str] = re.compile(
+        r"\(\s*([0-9]+)\s*,\s*([0-9]+)\s*\)\s*,\s*\(\s*([0-9]+)\s*,\s*([0-9]+)\s*\)"
+    )
+    number_tokens: tuple[str, ...] = ()
+
+    def grid(self, shown: ShownPicture) -> Grid:
+        return Grid(NORM_MAX, NORM_MAX)
 
     def grounding_prompt(self, label: str) -> str:
         """As `prompts.grounding_prompt`."""

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from bird_vlm.boxes import BoxNorm
 from bird_vlm.contract import ReferringTask
+from bird_vlm.dialects.grid import Grid
 from bird_vlm.dialects.shown import ShownPicture
 from bird_vlm.errors import BadRequestError
 from bird_vlm.grammar import Grounding
@@ -35,6 +36,12 @@ class BoxDialect(Protocol):
 
     name: str
     marks: re.Pattern[str]  # this family's control tokens
+    written_box: re.Pattern[str]  # one box in an answer; its four groups are its numbers
+    number_tokens: tuple[str, ...]  # of 0, 1, 2, ... where each number is one token, else ()
+
+    def grid(self, shown: ShownPicture) -> Grid:
+        """The units of the numbers in an answer about a picture."""
+        ...
 
     def grounding_prompt(self, label: str) -> str:
         """Where is `label`? The answer is for `parse`."""

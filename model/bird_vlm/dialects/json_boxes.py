@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from bird_vlm.boxes import BoxNorm
@@ -23,6 +24,8 @@ from bird_vlm.dialects.json_objects import read_objects, without_thoughts
 from bird_vlm.dialects.shown import ShownPicture
 from bird_vlm.errors import GrammarError
 from bird_vlm.grammar import Grounding
+
+_NUMBER = r"\s*(-?[0-9.]+(?:[eE][+-]?[0-9]+)?)\s*"
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,11 @@ class JsonBoxes:
     meaning: str  # of its four numbers, as the prompts say it
     marks: re.Pattern[str]
     grid: Callable[[ShownPicture], Grid]
+    number_tokens: tuple[str, ...] = ()  # a token per digit, or as the tokenizer likes
+
+    @cached_property
+    def written_box(self) -> re.Pattern[str]:
+        return re.compile(rf'"{self.key}"\s*:\s*\[' + ",".join([_NUMBER] * 4) + r"\]")
 
     def grounding_prompt(self, label: str) -> str:
         """Asks for a list, and for an empty one where there is nothing."""

@@ -27,6 +27,8 @@ from bird_vlm.grammar import Grounding
 _GRID = Grid(1023, 1023, y_first=True)
 _SEPARATOR = ";"
 _LOCATION = r"\s*<loc([0-9]{4})>"
+LOCATION_TOKENS = tuple(f"<loc{number:04d}>" for number in range(1024))
+LOCATIONS = re.compile(_LOCATION * 4)
 _MASK = r"(?:\s*<seg[0-9]{3}>)*"  # follows the box where a mask was asked for
 _OBJECT = re.compile(rf"{_LOCATION * 4}{_MASK}(?P<label>(?:(?!<loc|<seg).)*)", re.DOTALL)
 _END = re.compile(r"<(?:eos|pad)>")
@@ -41,6 +43,11 @@ class PaliGemma:
         r"<image>|<loc[0-9]{4}>|<seg[0-9]{3}>|<(?:bos|eos|pad|unk|mask)>"
         r"|<(?:start|end)_of_turn>|<unused[0-9]+>"
     )
+    written_box: re.Pattern[str] = LOCATIONS
+    number_tokens: tuple[str, ...] = LOCATION_TOKENS
+
+    def grid(self, shown: ShownPicture) -> Grid:
+        return _GRID
 
     def grounding_prompt(self, label: str) -> str:
         """

@@ -19,7 +19,7 @@ from bird_vlm.contract import ReferringTask
 from bird_vlm.dialects.dialect import PresenceQuestion, refuse_marks
 from bird_vlm.dialects.found import ABSENT, FoundObject, called_as_asked, grounding_of
 from bird_vlm.dialects.grid import Grid
-from bird_vlm.dialects.paligemma import PALIGEMMA
+from bird_vlm.dialects.paligemma import LOCATION_TOKENS, LOCATIONS, PALIGEMMA
 from bird_vlm.dialects.shown import ShownPicture
 from bird_vlm.errors import BadRequestError, GrammarError
 from bird_vlm.grammar import Grounding
@@ -41,6 +41,11 @@ class RadGrounder:
 
     name: str = "radgrounder"
     marks: re.Pattern[str] = re.compile(rf"{PALIGEMMA.marks.pattern}|</?p\b(?: bbox=|>)?")
+    written_box: re.Pattern[str] = LOCATIONS
+    number_tokens: tuple[str, ...] = LOCATION_TOKENS
+
+    def grid(self, shown: ShownPicture) -> Grid:
+        return _GRID
 
     def grounding_prompt(self, label: str) -> str:
         """The same for every label."""

@@ -99,9 +99,7 @@ def _answerer(
     keep_failed: bool,
 ) -> Iterator[Answerer]:
     if endpoint is None:
-        from bird_training.evaluation.answering_engine import EngineAnswerer
-
-        yield EngineAnswerer(model, running, batch)
+        yield _local_answerer(model, running, batch)
         return
     from bird_training.evaluation.answering import EndpointAnswerer
     from bird_vlm.endpoint import Endpoint, EndpointSettings
@@ -112,3 +110,16 @@ def _answerer(
     )
     with Endpoint(settings) as server:
         yield EndpointAnswerer(server, keep_failed)
+
+
+def _local_answerer(model: str, running: Running, batch: int) -> Answerer:
+    """BiRD in the words of the test set, other families as the product asks them."""
+    from bird_vlm.catalogue.names import model_config, model_path
+
+    if model_config(model_path(model)).get("model_type") == "bird":
+        from bird_training.evaluation.answering_engine import EngineAnswerer
+
+        return EngineAnswerer(model, running, batch)
+    from bird_training.evaluation.answering_seam import SeamAnswerer
+
+    return SeamAnswerer(model, running, batch)

@@ -24,7 +24,11 @@ def train(
     ],
     out: Annotated[Path, typer.Argument(help="New folder: checkpoints, curves, then model/.")],
     model: Annotated[
-        str, typer.Option(help="What to start from: a folder `bird convert` made, or bird-mini.")
+        str,
+        typer.Option(
+            help="What to start from: bird-mini, a folder `bird convert` made, or a Qwen2.5-VL or "
+            "Qwen3-VL model by folder or name (`bird models`)."
+        ),
     ] = "bird-mini",
     recipe: Annotated[
         str | None,
@@ -38,7 +42,8 @@ def train(
         bool, typer.Option("--plan", help="Only print memory, time and disk that it will take.")
     ] = False,
     devices: Annotated[
-        str | None, typer.Option(help="With --plan: such as 8xH100; this machine by default.")
+        str | None,
+        typer.Option(help="With --plan: 8xH100, or 1xH100,4xH100,8xH100; by default this machine."),
     ] = None,
     shard: Annotated[
         bool, typer.Option("--shard", help="With --plan: the model sharded over devices (FSDP).")
@@ -60,8 +65,8 @@ def train(
     Looks at everything before it starts, and prints what it will take with --plan. A run that was
     stopped or killed goes on with --resume and ends as if nothing had happened. On several GPUs:
     `torchrun --nproc_per_node 8 -m bird_training.cli train ...`; a model too large for one GPU:
-    `accelerate launch --config_file fsdp.yaml -m bird_training.cli train ...` (the file is in
-    bird_training/tuning/recipes).
+    `accelerate launch --config_file fsdp.yaml -m bird_training.cli train ...` (fsdp.yaml, and
+    zero3.yaml for DeepSpeed, are in bird_training/tuning/recipes).
     """
     console.quiet = os.environ.get("RANK", "0") != "0"
     _check_packages()
@@ -117,18 +122,27 @@ def _show_plan(
 ) -> None:
     from bird_training.tuning.data import load_data
     from bird_training.tuning.devices import parse_devices, this_machine
-    from bird_training.tuning.plan import make_plan, plan_table
-    from bird_training.tuning.starting import read_config, read_processor
+    from bird_training.tuning.plan import is_sharded, plan_from, plan_table
+    from bird_training.tuning.simulation import simulate
+    from bird_training.tuning.starting import read_config, read_reader
     from bird_vlm.catalogue.names import model_path
 
-    count, device = parse_devices(devices) if devices else this_machine()
+    places = [parse_devices(text) for text in devices.split(",")] if devices else [this_machine()]
     folder = model_path(model)
-    config, processor = read_config(folder), read_processor(folder)
-    material = load_data(data, images, processor, config, recipe)
+    config = read_config(folder)
+    material = load_data(data, images, read_reader(folder, config, recipe), recipe)
     console.print(material.summary(), highlight=False)
     spread = "shards" if shard else "copies"
-    made = make_plan(config, recipe, material.size, count, device, spread=spread)
-    Console().print(plan_table(made, count, device, spread))
+    steps = {
+        sharded: simulate(
+            config, recipe, sharded=sharded, picture_tokens=material.size.picture_tokens
+        )
+        for sharded in {is_sharded(spread, count) for count, _ in places}
+    }
+    for count, device in places:
+        step = steps[is_sharded(spread, count)]
+        made = plan_from(step, recipe, material.size, count, device, spread=spread)
+        Console().print(plan_table(made, count, device, spread))
 
 
 def _train(

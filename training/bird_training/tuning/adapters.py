@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from transformers import PreTrainedModel
 
+from bird_training.tuning.families import FAMILY_PARTS
 from bird_training.tuning.recipe import Recipe
 from bird_vlm.errors import BirdError
-from bird_vlm.modeling_bird import BirdForConditionalGeneration
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -23,17 +24,16 @@ if TYPE_CHECKING:
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-def prepare_model(
-    bird: BirdForConditionalGeneration, recipe: Recipe
-) -> BirdForConditionalGeneration | PeftModel:
-    """The model as the recipe trains it; changes `bird` in place.
+def prepare_model(network: PreTrainedModel, recipe: Recipe) -> PreTrainedModel | PeftModel:
+    """The model as the recipe trains it; changes `network` in place.
 
     Raises BirdError where the recipe's names fit nothing, or peft is missing.
     """
+    parts = FAMILY_PARTS[network.config.model_type]
     if recipe.method == "lora":
-        return _with_adapters(bird, recipe)
-    freeze(bird, recipe.frozen, recipe.trained)
-    return bird
+        return _with_adapters(network, recipe, parts.named(recipe.lora_saved))
+    freeze(network, parts.named(recipe.frozen), parts.named(recipe.trained))
+    return network
 
 
 def freeze(model: torch.nn.Module, frozen: Sequence[str], trained: Sequence[str]) -> None:
@@ -59,28 +59,43 @@ def _begins(name: str, part: str) -> bool:
     return name == part or name.startswith(f"{part}.")
 
 
-def _with_adapters(bird: BirdForConditionalGeneration, recipe: Recipe) -> PeftModel:
+def _with_adapters(network: PreTrainedModel, recipe: Recipe, saved: Sequence[str]) -> PeftModel:
     check_peft()
     from peft import LoraConfig, get_peft_model
 
     pattern = re.compile(recipe.lora_targets)
-    if not any(pattern.fullmatch(name) for name, _ in bird.named_modules()):
+    if not any(pattern.fullmatch(name) for name, _ in network.named_modules()):
         raise BirdError(f"lora_targets: {recipe.lora_targets!r} fits no layer of the model")
-    modules = {name.rpartition(".")[2] for name, _ in bird.named_modules()}
-    if lacking := [name for name in recipe.lora_saved if name not in modules]:
-        raise BirdError(f"lora_saved: the model has no module {', '.join(lacking)}")
     config = LoraConfig(
         r=recipe.lora_rank,
         lora_alpha=recipe.lora_alpha,
         lora_dropout=recipe.lora_dropout,
         target_modules=recipe.lora_targets,
-        modules_to_save=list(recipe.lora_saved) or None,
+        modules_to_save=_whole_modules(network, saved) or None,
     )
-    model = get_peft_model(bird, config)
+    model = get_peft_model(network, config)
     for parameter in model.parameters():
         if parameter.requires_grad:  # steps of 1e-5 are lost on weights of eight bits
             parameter.data = parameter.data.float()
     return model
+
+
+def _whole_modules(network: torch.nn.Module, names: Sequence[str]) -> list[str]:
+    """Paths of the modules of these paths or last names; of a list of modules, each of them.
+
+    The bridge learns as a whole, as in the paper: it is small beside the language model. Without
+    being named here it would learn and not be stored.
+    """
+    found = []
+    for name in names:
+        fitting = [p for p, _ in network.named_modules() if p == name or p.endswith(f".{name}")]
+        if not fitting:
+            raise BirdError(f"lora_saved: the model has no module {name}")
+        for path in fitting:
+            module = network.get_submodule(path)
+            is_list = isinstance(module, torch.nn.ModuleList)  # which peft cannot keep as one
+            found += [f"{path}.{n}" for n, _ in module.named_children()] if is_list else [path]
+    return found
 
 
 def check_peft() -> None:
@@ -89,14 +104,12 @@ def check_peft() -> None:
         raise BirdError("method lora needs the peft package: pip install -e '.[training]'")
 
 
-def merge(model: PeftModel) -> BirdForConditionalGeneration:
+def merge(model: PeftModel) -> PreTrainedModel:
     """The plain model with the adapters added to its weights; `model` is used up."""
     return model.merge_and_unload(safe_merge=True)
 
 
-def merge_folder(
-    base: BirdForConditionalGeneration, adapter: str | Path
-) -> BirdForConditionalGeneration:
+def merge_folder(base: PreTrainedModel, adapter: str | Path) -> PreTrainedModel:
     """`base` with the adapters of a folder added to its weights.
 
     Raises BirdError where the folder holds no adapters of this model.

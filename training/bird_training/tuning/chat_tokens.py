@@ -1,8 +1,8 @@
-"""Conversations as tokens, exactly as the processor's chat template writes them.
+"""Conversations as tokens, exactly as the model's chat template writes them.
 
 All conversations of a training stand in a few flat arrays, so that worker processes share them and
 a quarter of a million take a few hundred megabytes. The loss covers the answers and their end
-tokens. Knows nothing about pixels, packing or files.
+tokens. Knows nothing about model families, pixels, packing or files.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import numpy as np
 
 from bird_training.conversations import Conversation
 from bird_training.packing import IGNORED
+from bird_training.tuning.reader import Reader, Written
 from bird_vlm.errors import BirdError
-from bird_vlm.processing_bird import BirdProcessor
 
 TooLong = Literal["cut", "skip", "stop"]
 _AT_ONCE = 1000
@@ -39,14 +39,15 @@ class TokenTable:
     def __init__(
         self,
         image_token_id: int,
-        num_image_tokens: int,
+        picture_tokens: Sequence[int],
         tokens: Sequence[np.ndarray],
         trained: Sequence[np.ndarray],
         pictures: Sequence[tuple[int, ...]],
         paths: Sequence[Path],
         counts: TokenCounts,
     ) -> None:
-        self.image_token_id, self.num_image_tokens = image_token_id, num_image_tokens
+        self.image_token_id = image_token_id
+        self.picture_tokens = np.asarray(picture_tokens, dtype=np.int64)  # of each of `paths`
         self.starts = np.cumsum([0, *map(len, tokens)])
         self.tokens = np.concatenate(tokens)
         self.trained = np.concatenate(trained)
@@ -60,13 +61,14 @@ class TokenTable:
     def length(self, index: int) -> int:
         """Tokens of conversation `index` with its pictures expanded."""
         written = int(self.starts[index + 1] - self.starts[index])
-        return written + len(self.pictures[index]) * (self.num_image_tokens - 1)
+        return written + self._expanded(self.pictures[index])
 
     def row(self, index: int) -> tuple[list[int], list[int]]:
         """(input ids, labels) of conversation `index`, pictures expanded."""
         span = slice(self.starts[index], self.starts[index + 1])
         tokens, trained = self.tokens[span], self.trained[span]
-        times = np.where(tokens == self.image_token_id, self.num_image_tokens, 1)
+        times = np.ones(len(tokens), dtype=np.int64)
+        times[tokens == self.image_token_id] = self.picture_tokens[list(self.pictures[index])]
         ids = np.repeat(tokens, times)
         labels = np.where(np.repeat(trained, times), ids, IGNORED)
         return ids.tolist(), labels.tolist()
@@ -84,12 +86,16 @@ class TokenTable:
         differs = (heads != heads[0]).any(axis=0)
         written = int(differs.argmax()) if differs.any() else shortest
         pictures = int((heads[0, :written] == self.image_token_id).sum())
-        return written + pictures * (self.num_image_tokens - 1), pictures
+        return written + self._expanded(self.pictures[indices[0]][:pictures]), pictures
+
+    def _expanded(self, pictures: Sequence[int]) -> int:
+        """Tokens that pictures take beyond the one that stands for each."""
+        return int((self.picture_tokens[list(pictures)] - 1).sum())
 
 
 def tokenize(
     conversations: Iterable[Conversation],
-    processor: BirdProcessor,
+    reader: Reader,
     *,
     limit: int,
     too_long: TooLong = "cut",
@@ -102,7 +108,7 @@ def tokenize(
     out with "skip". `progress` is called with the conversations read. Raises BirdError, also where
     nothing is left.
     """
-    writer = _Writer(processor, limit, too_long)
+    writer = _Writer(reader, limit, too_long)
     for batch in _batches(conversations):
         writer.add(batch)
         if progress is not None:
@@ -113,37 +119,32 @@ def tokenize(
 class _Writer:
     """Collects the columns of a TokenTable."""
 
-    def __init__(self, processor: BirdProcessor, limit: int, too_long: TooLong) -> None:
-        self.processor, self.limit, self.too_long = processor, limit, too_long
-        self.image_tokens = processor.num_image_tokens
+    def __init__(self, reader: Reader, limit: int, too_long: TooLong) -> None:
+        self.reader, self.limit, self.too_long = reader, limit, too_long
         self.tokens: list[np.ndarray] = []
         self.trained: list[np.ndarray] = []
         self.pictures: list[tuple[int, ...]] = []
         self.rows: dict[Path, int] = {}
+        self.picture_tokens: list[int] = []
         self.read = self.cut = self.skipped = 0
 
     def add(self, batch: Sequence[Conversation]) -> None:
-        chats = self.processor.tokenizer.apply_chat_template(
-            [conversation.messages() for conversation in batch],
-            chat_template=self.processor.chat_template,
-            tokenize=True,
-            return_dict=True,
-            return_assistant_tokens_mask=True,
-        )
-        columns = zip(batch, chats["input_ids"], chats["assistant_masks"], strict=True)
-        for conversation, ids, mask in columns:
+        for conversation, written in zip(batch, self.reader.write(batch), strict=True):
             self.read += 1
-            self._add(conversation, np.array(ids, np.int32), np.array(mask, bool))
+            self._add(conversation, written)
 
-    def _add(self, conversation: Conversation, ids: np.ndarray, trained: np.ndarray) -> None:
-        is_image = ids == self.processor.image_token_id
+    def _add(self, conversation: Conversation, written: Written) -> None:
+        ids, trained = written
+        is_image = ids == self.reader.image_token_id
         if int(is_image.sum()) != len(conversation.pictures):
             raise BirdError(
                 f"{conversation.origin}: {len(conversation.pictures)} pictures but "
                 f"{int(is_image.sum())} image tokens; does the model's chat template know pictures?"
             )
         ends = 1 + np.flatnonzero(trained & ~np.append(trained[1:], False))
-        expanded = np.cumsum(np.where(is_image, self.image_tokens, 1))
+        times = np.ones(len(ids), dtype=np.int64)
+        times[is_image] = [self.reader.picture_tokens(path) for path in conversation.pictures]
+        expanded = np.cumsum(times)
         fitting = ends[expanded[ends - 1] <= self.limit]
         if not self._fits(conversation, len(fitting), len(ends), int(expanded[ends[-1] - 1])):
             return
@@ -151,7 +152,13 @@ class _Writer:
         self.tokens.append(ids[:end])
         self.trained.append(trained[:end])
         shown = conversation.pictures[: int(is_image[:end].sum())]
-        self.pictures.append(tuple(self.rows.setdefault(path, len(self.rows)) for path in shown))
+        self.pictures.append(tuple(map(self._row, shown)))
+
+    def _row(self, path: Path) -> int:
+        if path not in self.rows:
+            self.rows[path] = len(self.rows)
+            self.picture_tokens.append(self.reader.picture_tokens(path))
+        return self.rows[path]
 
     def _fits(self, conversation: Conversation, fitting: int, answers: int, length: int) -> bool:
         """Whether something of the conversation is kept; counts what is not."""
@@ -165,7 +172,8 @@ class _Writer:
             return False
         raise BirdError(
             f"{conversation.origin}: {length} tokens are more than the {self.limit} of a sequence; "
-            "shorten it, or leave such records out with --set too_long=skip"
+            "shorten it, or leave such records out with --set too_long=skip (a model that reads "
+            "pictures at their own size also takes --set picture_tokens=256)"
         )
 
     def table(self) -> TokenTable:
@@ -175,8 +183,8 @@ class _Writer:
                 "is this the train folder that `medgrit build` wrote?"
             )
         return TokenTable(
-            self.processor.image_token_id,
-            self.image_tokens,
+            self.reader.image_token_id,
+            self.picture_tokens,
             self.tokens,
             self.trained,
             self.pictures,

@@ -15,11 +15,10 @@ from bird_training.conversations import Conversation, conversation_files, read_c
 from bird_training.tuning.chat_tokens import tokenize
 from bird_training.tuning.packs import PackDataset
 from bird_training.tuning.plan import DataSize
+from bird_training.tuning.reader import Reader
 from bird_training.tuning.recipe import Recipe
-from bird_vlm.configuration_bird import BirdConfig
 from bird_vlm.console import console
 from bird_vlm.errors import BirdError
-from bird_vlm.processing_bird import BirdProcessor
 
 
 @dataclass(frozen=True)
@@ -41,8 +40,9 @@ class TuningData:
 
     @property
     def size(self) -> DataSize:
-        packs = self.dataset.packs
-        return DataSize(len(packs), self.dataset.pictures / len(packs))
+        packs, table = self.dataset.packs, self.dataset.table
+        tokens = round(float(table.picture_tokens.mean()))
+        return DataSize(len(packs), self.dataset.pictures / len(packs), tokens)
 
     def summary(self) -> str:
         table, counts = self.dataset.table, self.dataset.table.counts
@@ -58,31 +58,28 @@ class TuningData:
 def load_data(
     data: Path,
     images: Path | None,
-    processor: BirdProcessor,
-    config: BirdConfig,
+    reader: Reader,
     recipe: Recipe,
 ) -> TuningData:
-    """Read, check, tokenise and pack everything under `data`. Raises BirdError."""
-    if recipe.tokens > config.max_sequence:
+    """Read, check, reword, tokenise and pack everything under `data`. Raises BirdError."""
+    if recipe.tokens > reader.longest:
         raise BirdError(
-            f"tokens: {recipe.tokens} are more than this model's {config.max_sequence}; "
-            f"use --tokens {config.max_sequence}"
+            f"tokens: {recipe.tokens} are more than this model's {reader.longest}; "
+            f"use --tokens {reader.longest}"
         )
-    added = processor.tokenizer.added_tokens_decoder.values()
-    control = [str(token) for token in added if token.special]
     names: dict[str, set[str]] = {}
-    read = read_conversations(conversation_files(data), images, control)
+    read = read_conversations(conversation_files(data), images, reader.control)
     with console.status("reading conversations ...") as status:
         table = tokenize(
-            _noting(read, names),
-            processor,
+            (own for talk in _noting(read, names) for own in reader.reworded(talk)),
+            reader,
             limit=recipe.tokens,
             too_long=recipe.too_long,
             progress=lambda count: status.update(f"reading conversations ... {count}"),
         )
         dataset = PackDataset(
             table,
-            processor,
+            reader,
             tokens=recipe.tokens,
             batch=recipe.batch,
             share=recipe.share_pictures,

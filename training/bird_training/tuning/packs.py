@@ -3,7 +3,8 @@
 A pack is a row of at most so many tokens. Conversations about the same pictures may share those
 (`share`): the words that they begin with are read once, and each continues from there. Which
 conversations meet in a row hangs on the seed alone, so every process and every resumed run has the
-same packs. Knows nothing about models or optimisers.
+same packs. Positions in a plane, of families that have them, are those of each conversation read
+alone. Knows nothing about models or optimisers.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
 from bird_training.packing import (
@@ -25,7 +27,7 @@ from bird_training.packing import (
 )
 from bird_training.sources.reading import read_slice_picture
 from bird_training.tuning.chat_tokens import TokenTable
-from bird_vlm.processing_bird import BirdProcessor
+from bird_training.tuning.reader import Reader
 
 _OPEN = 32  # rows that wait for something that fits
 
@@ -43,16 +45,14 @@ class PackDataset(Dataset):
     def __init__(
         self,
         table: TokenTable,
-        processor: BirdProcessor,
+        reader: Reader,
         *,
         tokens: int,
         batch: int,
         share: bool,
         seed: int,
     ) -> None:
-        self.table = table
-        self.image_processor = processor.image_processor
-        self.pad_id = processor.tokenizer.pad_token_id
+        self.table, self.reader = table, reader
         groups = groups_of(table, tokens, share)
         lengths = [group_length(table, group) for group in groups]
         self.packs = fill_packs(groups, lengths, tokens, seed)
@@ -70,17 +70,27 @@ class PackDataset(Dataset):
         pictures = [row for group in pack for row in pictures_of(self.table, group)]
         return {
             "sequence": join_sequences([sequence_of(self.table, group) for group in pack]),
-            "pixel_values": self._pixels(pictures),
+            "positions": self._positions(pack),
+            "pixels": self._pixels(pictures),
         }
 
-    def collate(self, samples: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        """Samples -> arguments of `BirdForConditionalGeneration.forward`."""
+    def collate(self, samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """Samples -> arguments of the network's forward.
+
+        `position_ids` is (batch, tokens), or (1 + axes, batch, tokens) where the family has
+        positions in a plane: the tokens' numbers, by which sequences are told apart, then the axes.
+        """
         sequences = [sample["sequence"] for sample in samples]
         shared = any(s.turns != s.prefixes for s in sequences)
-        return {
-            **collate_packed(sequences, self.pad_id, mask=shared),
-            "pixel_values": torch.cat([sample["pixel_values"] for sample in samples]),
-        }
+        inputs = collate_packed(sequences, self.reader.pad_id, mask=shared)
+        positions = [sample["positions"] for sample in samples]
+        if positions[0] is not None:
+            axes = pad_sequence(positions, batch_first=True)  # (batch, tokens, axes)
+            numbers = inputs["position_ids"][None]
+            inputs["position_ids"] = torch.cat([numbers, axes.permute(2, 0, 1)])
+        inputs["use_cache"] = False  # with a cache, networks take a row for one sequence
+        pixels = [sample["pixels"] for sample in samples]
+        return inputs | {name: torch.cat([p[name] for p in pixels]) for name in pixels[0]}
 
     def _filler(self) -> dict[str, Any]:
         """A short row without loss, with a picture so that every weight is used."""
@@ -89,13 +99,31 @@ class PackDataset(Dataset):
         silent = PackedSequence(**{**vars(sequence), "labels": [IGNORED] * len(sequence.labels)})
         return {
             "sequence": silent,
-            "pixel_values": self._pixels(pictures_of(self.table, first)),
+            "positions": self._positions((first,)),
+            "pixels": self._pixels(pictures_of(self.table, first)),
         }
 
-    def _pixels(self, rows: Sequence[int]) -> torch.Tensor:
-        """(pictures, channels, size, size), cut and windowed as at inference."""
-        pictures = [read_slice_picture(self.table.paths[row]) for row in rows]
-        return torch.as_tensor(np.stack(self.image_processor(pictures)["pixel_values"]))
+    def _pixels(self, rows: Sequence[int]) -> dict[str, torch.Tensor]:
+        """Cut and windowed as at inference."""
+        return self.reader.pixels([read_slice_picture(self.table.paths[row]) for row in rows])
+
+    def _positions(self, pack: Pack) -> torch.Tensor | None:
+        """(tokens, axes) of a row, each conversation's as if it were read alone."""
+        parts = [part for group in pack for part in self._group_positions(group)]
+        if parts[0] is None:
+            return None
+        return torch.as_tensor(np.concatenate(parts, axis=1).T)
+
+    def _group_positions(self, group: Group) -> list[np.ndarray | None]:
+        start, _ = _shared(self.table, group)
+        alone = [self._alone(index) for index in group]
+        if alone[0] is None:
+            return [None]
+        return [alone[0][:, :start], *(positions[:, start:] for positions in alone)]
+
+    def _alone(self, index: int) -> np.ndarray | None:
+        paths = [self.table.paths[row] for row in self.table.pictures[index]]
+        return self.reader.positions(self.table.row(index)[0], paths)
 
 
 def sequence_of(table: TokenTable, group: Group) -> PackedSequence:

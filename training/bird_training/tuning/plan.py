@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Literal
 
 from rich.table import Table
+from transformers import PreTrainedConfig
 
 from bird_training.tuning.adapters import DTYPES
 from bird_training.tuning.devices import GIB, Device
 from bird_training.tuning.recipe import Recipe
 from bird_training.tuning.simulation import Simulation, Sizes, simulate
-from bird_vlm.configuration_bird import BirdConfig
 from bird_vlm.errors import BirdError
 
 MFU = 0.4  # share of a device's arithmetic that a training of this kind gets
@@ -32,6 +32,7 @@ class DataSize:
 
     sequences: int  # packed
     pictures: float  # per sequence
+    picture_tokens: int = 256  # of one, on average
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class Plan:
 
 
 def make_plan(
-    config: BirdConfig,
+    config: PreTrainedConfig,
     recipe: Recipe,
     data: DataSize,
     devices: int,
@@ -75,8 +76,28 @@ def make_plan(
     mfu: float = MFU,
 ) -> Plan:
     """The plan of a training on `devices` of a kind, the model copied to or sharded over them."""
-    sharded = spread == "shards" and devices > 1
-    step = simulate(config, recipe, sharded=sharded)
+    sharded = is_sharded(spread, devices)
+    step = simulate(config, recipe, sharded=sharded, picture_tokens=data.picture_tokens)
+    return plan_from(step, recipe, data, devices, device, spread=spread, mfu=mfu)
+
+
+def is_sharded(spread: Spread, devices: int) -> bool:
+    """Whether a device has a part of the model only: the simulation of a step depends on it."""
+    return spread == "shards" and devices > 1
+
+
+def plan_from(
+    step: Simulation,
+    recipe: Recipe,
+    data: DataSize,
+    devices: int,
+    device: Device,
+    *,
+    spread: Spread = "copies",
+    mfu: float = MFU,
+) -> Plan:
+    """As `make_plan`, from a step that was simulated before."""
+    sharded = is_sharded(spread, devices)
     sizes = step.sizes
     split = devices if sharded else 1
     compute = DTYPES[recipe.compute].itemsize
@@ -125,7 +146,7 @@ def check_disk(use: DiskUse, out: Path) -> None:
 def plan_table(plan: Plan, devices: int, device: Device, spread: Spread) -> Table:
     """The plan for a person."""
     sizes = plan.simulation.sizes
-    over = "sharded over" if spread == "shards" and devices > 1 else "on each of"
+    over = "sharded over" if is_sharded(spread, devices) else "on each of"
     table = Table(title=f"training {over} {devices} x {device.name}", show_header=False)
     table.add_column()
     table.add_column(justify="right")

@@ -1,5 +1,7 @@
 """Recipes: every number of a fine-tuning, read from YAML, overridable, and written beside the run.
 
+In lists of names, "vision" and "bridge" stand for what the model's family calls so (families.py).
+
 Knows nothing about torch; `adapters.py` and `tuning.py` act on it.
 """
 
@@ -18,13 +20,13 @@ import yaml
 from bird_vlm.errors import BirdError
 
 RECIPES = Path(__file__).parent / "recipes"
-_NOT_RECIPES = ("fsdp",)
+_NOT_RECIPES = ("fsdp", "zero3")
 DType = Literal["float32", "bfloat16"]
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a model is fine-tuned. Names in lists are beginnings of parameter names."""
+    """How a model is fine-tuned; names in lists are beginnings of parameter names."""
 
     method: Literal["full", "lora"] = "full"
     frozen: tuple[str, ...] = ()  # full: what does not learn ...
@@ -33,7 +35,7 @@ class Recipe:
     lora_alpha: float = 16.0
     lora_dropout: float = 0.05
     lora_targets: str = r".*language_model\.layers\.\d+\.self_attn\.[qkvo]_proj"  # full match
-    lora_saved: tuple[str, ...] = ()  # modules that learn as a whole
+    lora_saved: tuple[str, ...] = ()  # modules that learn as a whole: "bridge", paths or last names
     merge: bool = True  # lora: also write the model with its adapters folded in
 
     epochs: float = 2.0
@@ -49,6 +51,7 @@ class Recipe:
     tokens: int = 2048  # of a packed sequence
     share_pictures: bool = True  # questions about one picture read it once
     too_long: Literal["cut", "skip", "stop"] = "cut"
+    picture_tokens: int | None = None  # at most; of families that read pictures at their own size
 
     weights: DType = "float32"  # what the optimiser changes
     compute: DType = "bfloat16"  # what the layers calculate in
@@ -76,6 +79,11 @@ class Recipe:
             ("adam_beta2", 0 < self.adam_beta2 < 1, "in 0..1"),
             ("max_grad_norm", self.max_grad_norm > 0, "above 0"),
             ("tokens", self.tokens >= 8, "at least 8"),
+            (
+                "picture_tokens",
+                self.picture_tokens is None or self.picture_tokens >= 4,
+                "at least 4",
+            ),
             (
                 "weights",
                 self.weights != "bfloat16" or self.compute == "bfloat16",

@@ -10,17 +10,22 @@ from __future__ import annotations
 import weakref
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
+from transformers import AutoModelForImageTextToText, PreTrainedConfig, PreTrainedModel
 
 from bird_training.tuning.adapters import DTYPES, prepare_model
+from bird_training.tuning.families import FAMILY_PARTS, Parts
+from bird_training.tuning.looking import look_of
 from bird_training.tuning.recipe import Recipe
-from bird_vlm.configuration_bird import BirdConfig
-from bird_vlm.modeling_bird import BirdForConditionalGeneration
+
+if TYPE_CHECKING:
+    from peft import PeftModel
 
 _aten = torch.ops.aten
 
@@ -57,19 +62,26 @@ class Simulation:
         return sequences * (self.text_bytes + pictures * self.picture_bytes)
 
 
-def simulate(config: BirdConfig, recipe: Recipe, *, sharded: bool = False) -> Simulation:
+def simulate(
+    config: PreTrainedConfig, recipe: Recipe, *, sharded: bool = False, picture_tokens: int = 256
+) -> Simulation:
     """Run one sequence of `recipe.tokens` tokens, and one picture, through a fake model.
+
+    The picture is a square of about `picture_tokens` image tokens, where the family has a choice.
+    Features that Qwen3-VL adds to its first layers are counted with the picture, their addition
+    is not.
 
     `sharded`: weights come to a device already in the type that is calculated in, as FSDP brings
     them; otherwise they are cast on the way, which takes memory.
     """
     with torch.device("meta"):
-        network = BirdForConditionalGeneration(config)
+        network = AutoModelForImageTextToText.from_config(config)
     learner = prepare_model(network.to(DTYPES[recipe.weights]), recipe)
     sizes = sizes_of(learner)
     casts = recipe.compute != recipe.weights and not sharded
     if sharded:
         learner.to(DTYPES[recipe.compute])
+    look = look_of(config, picture_tokens)
     with FakeTensorMode(allow_non_fake_inputs=True):
         learner.to_empty(device="cpu")
         if recipe.gradient_checkpointing:
@@ -79,8 +91,8 @@ def simulate(config: BirdConfig, recipe: Recipe, *, sharded: bool = False) -> Si
             if parameter.requires_grad:  # as after an earlier micro-batch
                 parameter.grad = torch.empty_like(parameter)
         mixed = casts or recipe.method == "lora"
-        text = _measure(network, lambda: _read_text(network, config, recipe.tokens), mixed)
-        picture = _measure(network, lambda: _see_picture(network, config), mixed)
+        text = _measure(network, lambda: _read_text(network, recipe.tokens), mixed)
+        picture = _measure(network, lambda: look(network), mixed)
     return Simulation(
         sizes=sizes,
         text_flops=text[0],
@@ -90,18 +102,19 @@ def simulate(config: BirdConfig, recipe: Recipe, *, sharded: bool = False) -> Si
     )
 
 
-def sizes_of(learner: torch.nn.Module) -> Sizes:
-    """Sizes of a model; adapters are counted with the part that they belong to."""
+def sizes_of(learner: PreTrainedModel | PeftModel) -> Sizes:
+    """Sizes of a model; adapters and trained copies are parts of their own."""
+    parts = FAMILY_PARTS[learner.config.model_type]
     by_part: dict[str, int] = {}
     stored = [*learner.named_parameters(), *_positions(learner)]
     for name, tensor in stored:
-        part = _part(name)
+        part = _part(name, parts)
         by_part[part] = by_part.get(part, 0) + tensor.numel()
     learning = [p for p in learner.parameters() if p.requires_grad]
     blocks = [
         sum(p.numel() for p in module.parameters())
         for module in learner.modules()
-        if type(module).__name__ in BirdForConditionalGeneration._no_split_modules
+        if type(module).__name__ in learner._no_split_modules
     ]
     parameters = sum(tensor.numel() for _, tensor in stored)
     return Sizes(
@@ -120,16 +133,16 @@ def _positions(learner: torch.nn.Module) -> list[tuple[str, torch.Tensor]]:
     return [(name, buffer) for name, buffer in learner.named_buffers() if name in stored]
 
 
-def _part(name: str) -> str:
-    for part, sign in (
+def _part(name: str, parts: Parts) -> str:
+    for part, *signs in (
         ("adapters", "lora_"),
         ("trained copies", "modules_to_save"),
-        ("resampler", "attn_pool"),
-        ("vision tower", "vision_tower"),
+        ("bridge", *parts.bridge),
+        ("vision tower", *parts.vision),
         ("embeddings", "embed_tokens"),
         ("output head", "lm_head"),
     ):
-        if sign in name:
+        if any(sign in name for sign in signs):
             return part
     return "decoder"
 
@@ -158,22 +171,14 @@ def _attention_backward_flops(grad, query, key, value, *_, out_shape=None, **__)
     return sdpa_backward_flop_count(grad, query, key, value)
 
 
-def _read_text(
-    network: BirdForConditionalGeneration, config: BirdConfig, tokens: int
-) -> torch.Tensor:
-    width = config.text_config.hidden_size
+def _read_text(network: PreTrainedModel, tokens: int) -> torch.Tensor:
+    width = network.config.text_config.hidden_size
     return network(
         inputs_embeds=torch.empty(1, tokens, width, dtype=network.dtype, requires_grad=True),
         attention_mask=torch.empty(1, 1, tokens, tokens, dtype=torch.bool),
         position_ids=torch.empty(1, tokens, dtype=torch.long),
         labels=torch.empty(1, tokens, dtype=torch.long),
     ).loss
-
-
-def _see_picture(network: BirdForConditionalGeneration, config: BirdConfig) -> torch.Tensor:
-    vision = config.vision_config
-    pixels = torch.empty(1, vision.in_channels, vision.image_size, vision.image_size)
-    return network.get_image_features(pixels)
 
 
 class PeakBytes(TorchDispatchMode):

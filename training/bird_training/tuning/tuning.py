@@ -24,7 +24,7 @@ from torch.utils.tensorboard import SummaryWriter
 from transformers import PrinterCallback, Trainer, TrainingArguments, set_seed
 from transformers.integrations import TensorBoardCallback
 
-from bird_training.tuning.adapters import DTYPES, prepare_model
+from bird_training.tuning.adapters import prepare_model
 from bird_training.tuning.checkpoints import remove_unfinished, step_of
 from bird_training.tuning.data import load_data
 from bird_training.tuning.packs import PackDataset
@@ -71,8 +71,8 @@ def tune(
     """
     arguments = training_arguments(recipe, out)
     checkpoint = on_main(lambda: Run(out).check(resume))
-    start = load_start(model, DTYPES[recipe.weights])
-    material = load_data(data, images, start.processor, start.network.config, recipe)
+    start = load_start(model, recipe)
+    material = load_data(data, images, start.reader, recipe)
     console.print(material.summary(), highlight=False)
     facts = {"data": str(data.resolve()), "model": str(start.folder), "digest": material.digest}
     set_seed(recipe.seed)  # adapters begin with random numbers

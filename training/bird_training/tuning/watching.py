@@ -78,8 +78,14 @@ class StopOnSignal(TrainerCallback):
 class PatientTrainer(Trainer):
     """A Trainer whose reading processes outlive a SIGTERM to all, as the step under way needs them.
 
-    They end when the training closes them, or with it.
+    They end when the training closes them, or with it. The loss is the mean over all answer tokens
+    of a step, however many rows and processes they are spread over, also for networks that declare
+    that they would rather not be told (Qwen's; their loss function takes the number all the same).
     """
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self.model_accepts_loss_kwargs = True
 
     def get_train_dataloader(self) -> DataLoader:
         loader = super().get_train_dataloader()

@@ -1,0 +1,193 @@
+"""The review store: proposals in, people's decisions on them, and lists of what is left to do.
+
+Every change is one transaction: an event is added to the finding's history, and its state is
+written beside. Knows nothing about pictures, exports or HTTP.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from datetime import datetime, timezone
+from pathlib import Path
+
+from bird_server.review import queries
+from bird_server.review.database import BUSY_TIMEOUT_S, Database
+from bird_server.review.editing import edited
+from bird_server.review.errors import StaleRevisionError
+from bird_server.review.proposing import write_proposal
+from bird_server.review.records import (
+    By,
+    CaseReport,
+    CaseSummary,
+    Content,
+    Edit,
+    Event,
+    EventKind,
+    Note,
+    Proposal,
+    Proposed,
+    ReviewedFinding,
+    Status,
+    WorkFilter,
+    WorkPage,
+    check_name,
+    check_text,
+)
+from bird_server.review.recovery import Recovery
+from bird_server.review.replay import after
+from bird_server.review.rows import write_event, write_state
+from bird_vlm.errors import BadRequestError
+
+FILE_NAME = "review.sqlite3"
+_LEADS_TO: dict[EventKind, Status] = {
+    "accepted": "accepted",
+    "edited": "edited",
+    "rejected": "rejected",
+    "reopened": "proposed",
+}
+
+
+def utc_now() -> datetime:
+    return datetime.now(timezone.utc)
+
+
+class ReviewStore:
+    """Findings and what people made of them; safe for many threads and processes at once.
+
+    Any method raises StoreBusyError, StoreWriteError or DamagedStoreError; a change that raises
+    is not stored, not even in part.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        now: Callable[[], datetime] = utc_now,
+        busy_timeout_s: float = BUSY_TIMEOUT_S,
+    ) -> None:
+        self._database = Database(path, busy_timeout_s)
+        self._now = now
+
+    @property
+    def recovery(self) -> Recovery | None:
+        """What was found broken and recovered on opening; None = nothing."""
+        return self._database.recovery
+
+    def close(self) -> None:
+        """At the server's end; leaves one file, without a log beside it."""
+        self._database.close()
+
+    def propose(self, proposal: Proposal) -> Proposed:
+        """Stores a model's answer; asking again stores nothing twice and touches no review."""
+        with self._database.writing() as connection:
+            return write_proposal(connection, proposal, self._time())
+
+    def accept(self, finding_id: str, by: By) -> ReviewedFinding:
+        """Raises UnknownFindingError, StaleRevisionError, as do the next three.
+
+        An edited finding that is accepted stays edited in its boxes; its status says accepted.
+        """
+        return self._review(finding_id, by, "accepted")
+
+    def reject(self, finding_id: str, by: By) -> ReviewedFinding:
+        return self._review(finding_id, by, "rejected")
+
+    def reopen(self, finding_id: str, by: By) -> ReviewedFinding:
+        """Back among the unreviewed, with its present boxes."""
+        return self._review(finding_id, by, "reopened")
+
+    def edit(self, finding_id: str, by: By, edit: Edit) -> ReviewedFinding:
+        """Changes label, boxes or ROI; the original stays in the history.
+
+        Raises BadRequestError for an edit that does not fit the volume or changes nothing.
+        """
+        return self._review(finding_id, by, "edited", edit)
+
+    def add_note(self, volume_digest: str, reviewer: str, text: str) -> Note:
+        """Raises UnknownCaseError."""
+        check_name("reviewer", reviewer)
+        check_text("text", text, least=1)
+        with self._database.writing() as connection:
+            case = queries.case_row(connection, volume_digest)
+            note = Note(reviewer, self._time(), text)
+            connection.execute(
+                "INSERT INTO notes (case_id, reviewer, time, text) VALUES (?, ?, ?, ?)",
+                (case["id"], note.reviewer, note.time, note.text),
+            )
+        return note
+
+    def finding(self, finding_id: str) -> ReviewedFinding:
+        """Raises UnknownFindingError."""
+        with self._database.reading() as connection:
+            return queries.finding(connection, finding_id)[1]
+
+    def history(self, finding_id: str) -> tuple[Event, ...]:
+        """All events, the oldest first. Raises UnknownFindingError."""
+        with self._database.reading() as connection:
+            return queries.history(connection, finding_id)
+
+    def work_list(self, wanted: WorkFilter) -> WorkPage:
+        with self._database.reading() as connection:
+            return queries.work_list(connection, wanted)
+
+    def cases(self, missing: str | None = None, open_only: bool = False) -> tuple[CaseSummary, ...]:
+        """All cases, the oldest first; `missing` = those that lack this label, though asked for it.
+
+        With `open_only` those that have findings nobody has reviewed.
+        """
+        with self._database.reading() as connection:
+            return queries.cases(connection, missing, open_only)
+
+    def report(self, volume_digest: str) -> CaseReport:
+        """All that is known about a case at one moment. Raises UnknownCaseError."""
+        with self._database.reading() as connection:
+            return queries.report(connection, volume_digest, self._time())
+
+    def _review(
+        self, finding_id: str, by: By, kind: EventKind, edit: Edit | None = None
+    ) -> ReviewedFinding:
+        with self._database.writing() as connection:
+            row, found = queries.finding(connection, finding_id)
+            _check_revision(found, by)
+            content = _edited(found, edit)
+            event = Event(
+                revision=found.revision + 1,
+                kind=kind,
+                status=_LEADS_TO[kind],
+                reviewer=by.reviewer,
+                time=self._time(),
+                comment=by.comment,
+                content=content,
+            )
+            self._write(connection, row, found, event)
+            return queries.finding(connection, finding_id)[1]
+
+    def _write(
+        self, connection: sqlite3.Connection, row: int, found: ReviewedFinding, event: Event
+    ) -> None:
+        write_event(connection, row, event)
+        write_state(connection, row, after(found.content, event))
+
+    def _time(self) -> str:
+        return self._now().astimezone(timezone.utc).isoformat(timespec="milliseconds")
+
+
+def _edited(found: ReviewedFinding, edit: Edit | None) -> Content | None:
+    if edit is None:
+        return None
+    return edited(found.content, edit, found.case.geometry, found.plane)
+
+
+def _check_revision(found: ReviewedFinding, by: By) -> None:
+    if by.revision == found.revision:
+        return
+    if by.revision > found.revision:
+        raise BadRequestError(
+            f"revision: the finding is at revision {found.revision}, got {by.revision}"
+        )
+    who = found.reviewer or f"the model {found.model.id}"
+    raise StaleRevisionError(
+        f"revision: {who} changed this finding at {found.time} (now {found.status}, revision "
+        f"{found.revision}, yours was {by.revision}); load it again and decide anew",
+        found.revision,
+    )
