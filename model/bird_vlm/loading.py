@@ -72,11 +72,12 @@ def load_network(
         network, report = AutoModelForImageTextToText.from_pretrained(
             folder,
             dtype=_dtype(running, device),
-            device_map={"": device},
+            device_map={"": device} if running.quantize else None,  # needs accelerate
             quantization_config=_quantisation(folder, running, device),
             output_loading_info=True,
             local_files_only=True,
         )
+        network = network if running.quantize else network.to(device)
         processor = read_processor(folder)
     except BirdError:
         raise
