@@ -179,10 +179,10 @@ def test_sources_count_by_the_roots_of_their_pictures_and_objects(counts, labels
     assert first / sum(weights) == pytest.approx(shares[0])
 
 
-def test_many_slices_of_one_case_count_no_more_than_sixty():
+def test_many_slices_of_one_case_count_no_more_than_300():
     one_case = [a_record("liver", dataset="BTCV", case="p0", id=str(n)) for n in range(400)]
-    sixty_cases = [a_record("liver", dataset="ACDC", case=str(n)) for n in range(60)]
-    weights = source_weights(one_case + sixty_cases)
+    as_many_cases = [a_record("liver", dataset="ACDC", case=str(n)) for n in range(300)]
+    weights = source_weights(one_case + as_many_cases)
     assert sum(weights[:400]) == pytest.approx(sum(weights[400:]))
 
 
