@@ -11,14 +11,13 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from multiprocessing.connection import wait
 from multiprocessing.synchronize import Event
 from typing import Protocol
 
+from bird_vlm.interrupts import interrupts_wait
 from bird_vlm.preannotation.annotating import Annotator, ShowSlices, Stopped
 from bird_vlm.preannotation.cases import Case
 from bird_vlm.preannotation.job import Job
@@ -87,7 +86,7 @@ class OtherProcess:
         )
 
     def ask(self, case: Case) -> Future[Record]:
-        with _interrupts_wait():
+        with interrupts_wait():
             return self.pool.submit(_annotate, case)
 
     def result(self, future: Future[Record]) -> Record:
@@ -130,16 +129,3 @@ def _follow_the_main_process() -> None:
     """A main process that was killed cannot tell its workers to end."""
     wait([multiprocessing.parent_process().sentinel])
     os._exit(1)
-
-
-@contextmanager
-def _interrupts_wait() -> Iterator[None]:
-    """A process that starts meanwhile never hears Ctrl-C, not even before `_begin`."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

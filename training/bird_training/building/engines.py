@@ -8,16 +8,16 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from importlib.util import find_spec
 from multiprocessing.synchronize import Event
 from typing import Literal
 
 from bird_training.building.stopping import listen_for
 from bird_vlm.errors import BirdError
+from bird_vlm.interrupts import interrupts_wait
 
 Engine = Literal["local", "ray"]
 Task = Callable[[int], None]
@@ -52,7 +52,7 @@ def _run_processes(task: Task, numbers: Sequence[int], workers: int, show: Show)
     try:
         while True:
             for number in waiting:
-                with _interrupts_wait():
+                with interrupts_wait():
                     running.add(pool.submit(task, number))
                 if len(running) >= 2 * workers:
                     break
@@ -71,19 +71,6 @@ def _run_processes(task: Task, numbers: Sequence[int], workers: int, show: Show)
     finally:
         stop.set()
         pool.shutdown(cancel_futures=True)
-
-
-@contextmanager
-def _interrupts_wait() -> Iterator[None]:
-    """Workers started meanwhile never hear Ctrl-C, not even before `_start_worker`."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _start_worker(stop: Event) -> None:
