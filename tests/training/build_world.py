@@ -18,9 +18,12 @@ from scipy.ndimage import gaussian_filter
 from bird_training.building.build import build
 from bird_training.building.settings import BuildSettings
 from bird_training.sources.sa_med2d import INDEX_FILE
+from bird_training.writers.options import WriterOptions
 from bird_vlm.boxes import pixel_to_norm
+from scripted_llm import ScriptedLlm
 from small_world import CLASSES, SIZE, Drawn, write_sa_med2d
 
+TASK_FILES = ("VG", "ROC", "RC", "MIA")
 REAL_BUILD = """
 import sys
 from pathlib import Path
@@ -87,11 +90,32 @@ def no_progress(title: str):
     yield lambda done, total: None
 
 
+def interrupted_at(wanted: str, after: int):
+    """A progress that is interrupted, as by Ctrl-C, when a step has done so much."""
+
+    @contextmanager
+    def progress(title: str):
+        def show(done, total):
+            if title == wanted and done >= after:
+                raise KeyboardInterrupt
+
+        yield show
+
+    return progress
+
+
 def build_here(source: Path, out: Path, **changes) -> dict[str, Any]:
     running = {
         key: changes.pop(key) for key in ("engine", "workers", "overwrite") if key in changes
     }
     return build(BuildSettings(source, **changes), out, no_progress, **running)
+
+
+def llm_options(server: ScriptedLlm, cache: Path, **changes) -> WriterOptions:
+    """The scripted server as the writer."""
+    return WriterOptions(
+        "llm", endpoint=server.url, model="scripted", cache=cache, attempts=1, **changes
+    )
 
 
 def built_bytes(out: Path) -> dict[str, str]:
@@ -137,3 +161,6 @@ def _scene(stem: str) -> np.ndarray:
     seed = int.from_bytes(hashlib.sha256(patient.encode()).digest()[:4], "big")
     noise = gaussian_filter(np.random.default_rng(seed).normal(size=SIZE[::-1]), 4)
     return 120 * (noise - noise.min()) / np.ptp(noise)
+
+
+PICTURES = patients(10)

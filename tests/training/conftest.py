@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from bird_training.building import plan as build_plan
 from bird_training.records import PictureRecord
 from bird_training.regions import Vocabulary
 from bird_training.sources.sa_med2d import read_sa_med2d
@@ -16,6 +17,8 @@ from bird_vlm.image_processing_bird import BirdImageProcessor
 from bird_vlm.modeling_bird import BirdForConditionalGeneration
 from bird_vlm.processing_bird import BirdProcessor
 from bird_vlm.tokenization_bird import train_small_tokenizer
+from build_world import PICTURES, build_here, patients, write_source
+from scripted_llm import ScriptedLlm
 from small_world import (
     A_LESION,
     ABDOMEN,
@@ -82,3 +85,33 @@ def a_processor(a_vocabulary) -> BirdProcessor:
 def a_bird(a_processor) -> BirdForConditionalGeneration:
     torch.manual_seed(0)
     return a_tiny_bird(a_processor.tokenizer)
+
+
+@pytest.fixture(scope="session")
+def a_source(tmp_path_factory) -> Path:
+    """Of a build: ten patients of each of three data sets, forty pictures."""
+    return write_source(tmp_path_factory.mktemp("source"), PICTURES)
+
+
+@pytest.fixture
+def a_source_to_spoil(tmp_path) -> Path:
+    return write_source(tmp_path / "source", patients(4))
+
+
+@pytest.fixture(scope="session")
+def a_build(a_source, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("built") / "out"
+    build_here(a_source, out, test_fraction=0.2)
+    return out
+
+
+@pytest.fixture
+def small_shards(monkeypatch):
+    """So that forty pictures are eight parts."""
+    monkeypatch.setattr(build_plan, "SHARD", 5)
+
+
+@pytest.fixture(scope="module")
+def a_server():
+    with ScriptedLlm() as llm:
+        yield llm

@@ -5,7 +5,6 @@ Pictures differ in size, so that rows hold pictures of different numbers of toke
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +19,6 @@ from bird_training.tuning.qwen_reader import QwenReader
 from bird_training.tuning.recipe import Recipe, load_recipe
 from bird_training.tuning.starting import Start, load_start
 from released_world import there, where
-
-sys.path.append(str(Path(__file__).parents[1] / "model"))
 from tiny_families import save_tiny
 
 QWENS = ("qwen2.5-vl", "qwen3-vl")
