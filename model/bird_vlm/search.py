@@ -6,7 +6,7 @@ about volumes or models.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Protocol
 
@@ -17,6 +17,7 @@ _SHARE = 1 / 3  # of the slices, which a question may be asked about at most
 
 Round = dict[int, list[int]]  # question -> slices, in the order in which to ask
 Boxes = tuple[BoxNorm, ...]
+Gap = tuple[int, int]  # two slices that were asked, none between them was
 
 
 class Search(Protocol):
@@ -43,7 +44,7 @@ class Exhaustive:
 
 
 class CoarseToFine:
-    """Some slices, then the ends of what they show, then what lies between the ends.
+    """Some slices, then the ends of what they show, then where it is widest, then the rest of it.
 
     No question is asked about more than a third of the slices, but for the first round; what is
     absent from the first round costs nothing more.
@@ -71,17 +72,39 @@ class CoarseToFine:
     def _between(self, told: Mapping[int, Boxes]) -> list[int]:
         """The slices half-way between neighbours that differ, or else between those that show it.
 
-        The widest gaps first; of those inside an object, the widest alone.
+        The widest gaps first; of those inside an object, the ones beside its extreme boxes, which
+        make its size in 3D, or else the widest alone.
         """
         known = {self.first - 1: (), **dict(sorted(told.items())), self.last + 1: ()}
         gaps = [(low, high) for low, high in pairwise(known) if high - low > 1]
         ends = [gap for gap in gaps if len(known[gap[0]]) != len(known[gap[1]])]
         inside = [gap for gap in gaps if known[gap[0]] and known[gap[1]]]
-        widest = max((high - low for low, high in inside), default=0)
-        chosen = ends or [(low, high) for low, high in inside if high - low == widest]
+        chosen = ends or _beside(extreme_slices(told), inside) or _widest(inside)
         chosen.sort(key=lambda gap: gap[0] - gap[1])
         left = max(0, self.most - len(told))
         return self._ordered((low + high) // 2 for low, high in chosen[:left])
 
     def _ordered(self, indices: Iterable[int]) -> list[int]:
         return sorted(indices, key=self.order.__getitem__)
+
+
+def extreme_slices(told: Mapping[int, Boxes]) -> set[int]:
+    """The slices whose boxes reach furthest to the left, the top, the right and the bottom.
+
+    >>> sorted(extreme_slices({3: ((5, 5, 9, 9),), 4: ((4, 5, 9, 8),), 5: ()}))
+    [3, 4]
+    """
+    placed = [(box, index) for index, boxes in told.items() for box in boxes]
+    if not placed:
+        return set()
+    furthest = ((0, min), (1, min), (2, max), (3, max))
+    return {pick((box[edge], index) for box, index in placed)[1] for edge, pick in furthest}
+
+
+def _beside(slices: Collection[int], gaps: Iterable[Gap]) -> list[Gap]:
+    return [gap for gap in gaps if gap[0] in slices or gap[1] in slices]
+
+
+def _widest(gaps: Sequence[Gap]) -> list[Gap]:
+    most = max((high - low for low, high in gaps), default=0)
+    return [(low, high) for low, high in gaps if high - low == most]

@@ -102,6 +102,15 @@ def test_the_whole_budget_goes_to_the_object():
     assert len(told) == COUNT // 3
 
 
+@pytest.mark.parametrize("apex", [40, 66, 97])
+def test_the_slice_where_a_long_object_is_widest_is_asked(apex):
+    def boxes(index: int) -> tuple[tuple[int, int, int, int], ...]:
+        return ((100, 100, 500 - 3 * abs(index - apex), 200),) if 20 <= index < 130 else ()
+
+    [told] = walk(CoarseToFine(range(COUNT), 1, spacing_mm=1.0), boxes)
+    assert apex in told
+
+
 def test_each_question_has_its_own_way():
     first, second = an_ellipsoid(40, 20), an_ellipsoid(110, 20)
     told = walk(CoarseToFine(range(COUNT), 2, spacing_mm=1.0), first, second)
