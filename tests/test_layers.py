@@ -38,6 +38,7 @@ NEED_TORCH = {
     *("engine", "bird", "loading", "batches", "tensor_cache", "slice_features", "memory"),
     *("confidence", "frames", "packed", "grounding", "plain"),
     *("chat", "chat_inputs", "chat_presence", "chat_processor", "chat_writer", "endpoint"),
+    "pictures",
 }
 GROUND = (
     *("contract", "errors", "version", "slices", "boxes", "grammar", "prompts", "labels"),

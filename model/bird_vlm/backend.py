@@ -21,6 +21,10 @@ class BackendError(CheckpointError):
     """A model that runs elsewhere cannot be asked, or not any more."""
 
 
+class UnansweredError(BackendError):
+    """This question got no answer; others may."""
+
+
 @dataclass(frozen=True)
 class Backend:
     """An OpenAI-compatible server; the key is read from an environment variable.

@@ -14,8 +14,9 @@ import numpy as np
 import torch
 
 from bird_vlm.answers import PictureAnswer, TextAnswer
+from bird_vlm.backbones import BACKBONES
 from bird_vlm.boxes import BoxNorm
-from bird_vlm.catalogue.cards import MODEL_TYPES, Family
+from bird_vlm.catalogue.cards import BY_CONVERSION, MODEL_TYPES
 from bird_vlm.catalogue.names import find_source, model_config, model_path
 from bird_vlm.contract import ReferringTask
 from bird_vlm.errors import CheckpointError
@@ -24,13 +25,6 @@ from bird_vlm.running import USUAL, Running
 from bird_vlm.tensor_cache import TensorCache
 
 DEFAULT_MODEL = "bird-mini"
-_BACKBONES: dict[Family, str] = {
-    "bird": "bird:BirdEngine",
-    "qwen2.5-vl": "chat:ChatEngine",
-    "qwen3-vl": "chat:ChatEngine",
-    "paligemma": "chat:ChatEngine",
-    "gemma3": "chat:ChatEngine",
-}
 
 
 class Engine(Protocol):
@@ -94,15 +88,15 @@ def load_engine(
 def _backbone(folder: Path) -> str:
     kind = model_config(folder).get("model_type")
     family = MODEL_TYPES.get(str(kind))
-    if family not in _BACKBONES:
+    if family not in BACKBONES:
         advice = (
-            f"turn an original Qwen-VL-Chat or BiRD checkpoint into ours: bird convert {folder} DST"
-            if family == "qwen-vl"
+            f"turn this original checkpoint into ours: bird convert {folder} DST"
+            if family in BY_CONVERSION
             else f"run are {', '.join(_kinds())}; `bird models` lists such models"
         )
         raise CheckpointError(f"model: {folder} holds a {kind!r} model; {advice}")
-    return _BACKBONES[family]
+    return BACKBONES[family]
 
 
 def _kinds() -> list[str]:
-    return [kind for kind, family in MODEL_TYPES.items() if family in _BACKBONES]
+    return [kind for kind, family in MODEL_TYPES.items() if family in BACKBONES]

@@ -30,6 +30,7 @@ from bird_vlm.running import Running
 
 ProcessorReader = Callable[[Path], ProcessorMixin]
 
+_DEVICES = ("cpu", "cuda")
 _KEPT_WHOLE = ("lm_head", "attn_pool")
 _PACKED_IN, _PACKED_OUT = 64, 32  # features of a block of 4-bit weights on a processor
 
@@ -45,13 +46,19 @@ def device_of(running: Running) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise CheckpointError(f"device: must be cpu or cuda, got {name!r}") from error
+        raise _no_device(name) from error
+    if device.type not in _DEVICES:
+        raise _no_device(name)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise CheckpointError(
             f"device: this machine has {torch.cuda.device_count()} CUDA devices, got {name!r}; "
             "use cpu"
         )
     return device
+
+
+def _no_device(name: str) -> CheckpointError:
+    return CheckpointError(f"device: must be cpu, cuda or cuda:N, got {name!r}")
 
 
 def _usual_processor(folder: Path) -> ProcessorMixin:
@@ -90,7 +97,9 @@ def load_network(
 
 
 def _reason(error: Exception) -> str:
-    """The first line, with the second where the first announces it."""
+    """The first line, with the second where the first announces it; of a key, that it lacks."""
+    if isinstance(error, KeyError):
+        return f"an entry {error} is missing in one of its files"
     first, *others = str(error).strip().splitlines() or [type(error).__name__]
     return f"{first} {others[0].strip()}" if first.endswith(":") and others else first
 

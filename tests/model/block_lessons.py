@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from bird_vlm.backbones.chat import ChatEngine
-from bird_vlm.backbones.chat_inputs import as_picture
+from bird_vlm.backbones.pictures import as_picture
 from bird_vlm.boxes import BoxNorm, mask_to_box_pixel, pixel_to_norm
 from bird_vlm.dialects import ShownPicture
 from bird_vlm.running import Running

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -14,6 +16,8 @@ from bird_vlm.image_processing_bird import BirdImageProcessor
 from bird_vlm.modeling_bird import BirdForConditionalGeneration
 from bird_vlm.processing_bird import BirdProcessor
 from bird_vlm.tokenization_bird import BirdTokenizer, train_small_tokenizer
+from elsewhere import KEY
+from seeing_server import ModelServer, a_seeing_server
 from tiny_bird import ORIGINAL_CONFIG, QUERIES, SENTENCES, a_config, original_tensors
 
 
@@ -65,3 +69,32 @@ def an_original_checkpoint(tmp_path, a_ranks_file) -> Path:
     a_ranks_file.rename(folder / "qwen.tiktoken")
     save_file(original_tensors(), folder / "model.safetensors")
     return folder
+
+
+@pytest.fixture
+def a_server(monkeypatch) -> Iterator[ModelServer]:
+    """It finds white blocks; pauses between tries are short."""
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.setattr("bird_vlm.endpoint._LONGEST_PAUSE_S", 0.05)
+    with a_seeing_server() as world:
+        yield world
+
+
+@pytest.fixture
+def scan(a_phantom_volume, tmp_path) -> Path:
+    return a_phantom_volume.save(tmp_path / "phantom.nii.gz")
+
+
+@pytest.fixture
+def a_scan_of_unlike_slices(a_phantom_volume, tmp_path) -> Path:
+    """The phantom, its block a voxel longer from slice to slice: answers differ, cached or not."""
+    for index in range(3, 7):
+        a_phantom_volume.volume.array[4:9, 7 : 11 + index, index] = 200
+    return a_phantom_volume.save(tmp_path / "unlike.nii.gz")
+
+
+@pytest.fixture
+def a_picture() -> np.ndarray:
+    picture = np.zeros((50, 80), np.uint8)
+    picture[10:20, 40:60] = 255
+    return picture

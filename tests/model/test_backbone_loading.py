@@ -181,6 +181,20 @@ def test_a_model_answers_in_the_numbers_that_were_asked_for(folders, family: str
     assert 0 <= answer.presence <= 1
 
 
+@pytest.mark.parametrize("device", ["meta", "mps", "gpu", "cuda:x"])
+def test_a_device_that_models_do_not_run_on_is_refused(folders, device: str):
+    with pytest.raises(CheckpointError, match=rf"device: must be cpu, cuda or .*{device!r}"):
+        load_engine(folders["gemma3"], Running(device))
+
+
+def test_a_file_that_lacks_an_entry_is_told(a_copy):
+    folder = a_copy("gemma3")
+    (folder / "model.safetensors").rename(folder / "model-00001-of-00001.safetensors")
+    (folder / "model.safetensors.index.json").write_text('{"weight_map": {}}')
+    with pytest.raises(CheckpointError, match="an entry 'metadata' is missing"):
+        load_engine(folder, ON_CPU)
+
+
 def test_pictures_are_their_own_features(folders):
     engine = load_engine(folders["qwen3-vl"], ON_CPU)
     grey = np.random.default_rng(0).integers(0, 255, (2, 30, 20), dtype=np.uint8)

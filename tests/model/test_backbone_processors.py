@@ -12,8 +12,9 @@ import torch
 from PIL import Image
 from transformers import AutoImageProcessor, Qwen2_5_VLProcessor, Qwen3VLProcessor
 
-from bird_vlm.backbones.chat_inputs import ChatInputs, as_picture
+from bird_vlm.backbones.chat_inputs import ChatInputs
 from bird_vlm.backbones.chat_processor import read_processor
+from bird_vlm.backbones.pictures import as_picture
 from bird_vlm.errors import BadRequestError, CheckpointError
 from tiny_families import SIDE, save_tiny
 

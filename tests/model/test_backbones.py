@@ -13,7 +13,7 @@ import pytest
 import torch
 from typer.testing import CliRunner, Result
 
-from bird_vlm.backbones.chat_inputs import as_picture
+from bird_vlm.backbones.pictures import as_picture
 from bird_vlm.boxes import norm_to_pixel
 from bird_vlm.cli import app
 from bird_vlm.confidence import token_probabilities

@@ -7,7 +7,7 @@ import torch
 
 from bird_vlm.confidence import geometric_mean, token_probabilities
 
-NUMBERS = list(range(5, 105))  # tokens of 0..99
+NUMBERS = list(range(5, 86))  # tokens of 0..80; two more or less say the same
 WORD = 2
 
 
@@ -24,10 +24,11 @@ def logits_of(shares: dict[int, float]) -> torch.Tensor:
     [
         pytest.param({WORD: 0.7}, WORD, NUMBERS, 0.7, id="a word"),
         pytest.param({5: 0.7, 6: 0.2}, 5, [], 0.7, id="a digit"),
-        pytest.param({45: 0.3, 46: 0.2, 69: 0.1}, 45, NUMBERS, 0.6, id="a number and those near"),
-        pytest.param({45: 0.3, 46: 0.2, 71: 0.4}, 45, NUMBERS, 0.5, id="not those far off"),
+        pytest.param({45: 0.3, 46: 0.2, 47: 0.1}, 45, NUMBERS, 0.6, id="a number and those near"),
+        pytest.param({45: 0.3, 43: 0.2, 48: 0.4}, 45, NUMBERS, 0.5, id="not those far off"),
         pytest.param({5: 0.5, 6: 0.3}, 5, NUMBERS, 0.8, id="the first number"),
-        pytest.param({104: 0.5, 103: 0.3}, 104, NUMBERS, 0.8, id="the last number"),
+        pytest.param({85: 0.5, 84: 0.3}, 85, NUMBERS, 0.8, id="the last number"),
+        pytest.param({85: 0.5, 86: 0.3}, 85, NUMBERS, 0.5, id="beyond the last no number"),
     ],
 )
 def test_a_coordinate_counts_with_its_neighbours(shares, token, numbers, expected):
@@ -56,3 +57,18 @@ def test_probabilities_of_many_sequences_stay_within_bounds():
 )
 def test_the_geometric_mean(probabilities, expected):
     assert geometric_mean(probabilities) == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "near"),
+    [
+        pytest.param(1001, 25, id="thousandths"),
+        pytest.param(1024, 26, id="1024 bins"),
+        pytest.param(513, 13, id="512 bins"),
+    ],
+)
+def test_close_is_a_share_of_the_side(numbers: int, near: int):
+    logits = torch.zeros(1, 1, numbers + 1)  # all alike
+    middle = torch.tensor([[numbers // 2]])
+    found = token_probabilities(logits, middle, range(numbers))
+    assert round(float(found) * (numbers + 1)) == 2 * near + 1

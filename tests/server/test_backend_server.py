@@ -1,18 +1,15 @@
 """Nothing scripted: `transformers serve` with bird-mini answers `bird`, `medgrit` and our server.
 
-The three ask the same process; it is killed while two of them are at work.
+The three ask the same process; it is killed while all of them are at work.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-import threading
+import sqlite3
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from contextlib import closing
 from pathlib import Path
 
 import nibabel
@@ -21,19 +18,18 @@ import requests
 from PIL import Image
 
 import bird_vlm
-from bird_server import serve
 from bird_vlm.boxes import iou
 from bird_vlm.prompts import grounding_prompt
 from bird_vlm.slices import slice_stack
 from bird_vlm.volumes import read_volume
 from bird_vlm.windows import slice_picture
+from processes import START_S, Process, bird_serve, free_port, job, started, upload, wait_for
 
 pytest.importorskip("monailabel", reason="monailabel is not installed (see README, server)")
 pytest.importorskip("openai", reason="openai is not installed (see README, endpoint)")
 
 WEIGHTS = Path(bird_vlm.__file__).parent / "weights" / "bird-mini"
 LABEL = "right thalamus"
-START_S = 180
 # what `transformers serve` asks of a model class that transformers does not bring
 SERVING = """
 from transformers.cli.serving import model_manager
@@ -54,58 +50,6 @@ pytestmark = [
 ]
 
 
-@dataclass
-class Process:
-    """A process, its address, and the lines of its output, which keep coming."""
-
-    popen: subprocess.Popen
-    url: str
-    lines: list[str] = field(default_factory=list)
-
-    @property
-    def output(self) -> str:
-        return "".join(self.lines)
-
-    def end(self) -> None:
-        self.popen.terminate()
-        try:
-            self.popen.wait(20)
-        except subprocess.TimeoutExpired:
-            self.popen.kill()
-            self.popen.wait()
-
-
-def started(command: list[str], url: str = "") -> Process:
-    outer = {n: v for n, v in os.environ.items() if not n.startswith(("MONAI_LABEL_", "BIRD_"))}
-    popen = subprocess.Popen(
-        [sys.executable, "-u", *command],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=outer | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "COLUMNS": "200"},
-    )
-    process = Process(popen, url)
-    threading.Thread(target=lambda: process.lines.extend(popen.stdout), daemon=True).start()
-    return process
-
-
-def wait_for(process: Process, address: str) -> None:
-    end = time.monotonic() + START_S
-    while time.monotonic() < end:
-        assert process.popen.poll() is None, process.output
-        try:
-            if requests.get(address, timeout=10).ok:
-                return
-        except (requests.ConnectionError, requests.Timeout):
-            time.sleep(0.25)
-    raise TimeoutError(process.output)
-
-
-def free_port() -> int:
-    with serve.bound_socket("127.0.0.1", 0) as listener:
-        return listener.getsockname()[1]
-
-
 @pytest.fixture(scope="module")
 def a_model_server() -> Iterator[Process]:
     url = f"http://127.0.0.1:{(port := free_port())}"
@@ -124,15 +68,9 @@ def options_of(model_server: Process) -> list[str]:
 
 @pytest.fixture(scope="module")
 def our_server(a_model_server, tmp_path_factory) -> Iterator[Process]:
-    url = f"http://127.0.0.1:{(port := free_port())}"
-    studies = tmp_path_factory.mktemp("studies")
-    command = ["-m", "bird_vlm.cli", "serve", "--studies", str(studies), "--port", str(port)]
-    process = started([*command, *options_of(a_model_server), "--concurrency", "4"], url)
-    try:
-        wait_for(process, f"{url}/bird/v1/health")
+    options = (*options_of(a_model_server), "--concurrency", 4)
+    with bird_serve(tmp_path_factory.mktemp("studies"), *options) as process:
         yield process
-    finally:
-        process.end()
 
 
 @pytest.fixture(scope="module")
@@ -162,22 +100,6 @@ def assert_same_boxes(findings: list[dict], here: dict[int, tuple[float, ...]]) 
     assert min(iou(there[index], here[index]) for index in here) > 0.9
 
 
-def upload(server: Process, path: Path) -> str:
-    answer = requests.put(
-        f"{server.url}/bird/v1/volumes",
-        params={"name": path.name},
-        data=path.read_bytes(),
-        timeout=60,
-    )
-    assert answer.ok, answer.text
-    return answer.json()["volume_id"]
-
-
-def job(server: Process, volume_id: str, **more) -> requests.Response:
-    body = {"volume_id": volume_id, "labels": [LABEL], **more}
-    return requests.post(f"{server.url}/bird/v1/ground", json=body, stream=True, timeout=300)
-
-
 def a_test_set(brain: Path, out: Path, pictures: int) -> Path:
     """Where is the thalamus on this slice? On so many copies of it."""
     (out / "images").mkdir(parents=True)
@@ -205,6 +127,18 @@ def rows(path: Path) -> list[dict]:
     return [json.loads(line) for line in whole]
 
 
+def answers_in(cache: Path) -> int:
+    """Answers that `bird ground --cache` has got so far."""
+    database = cache / "cache.db"
+    if not database.is_file():
+        return 0
+    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
+        try:
+            return connection.execute("SELECT count(*) FROM Cache").fetchone()[0]
+        except sqlite3.OperationalError:  # it is being made
+            return 0
+
+
 def test_bird_ground_finds_what_the_model_finds_here(a_model_server, a_brain, boxes_here, tmp_path):
     out = tmp_path / "found.json"
     command = ["-m", "bird_vlm.cli", "ground", str(a_brain), "--text", LABEL, "--slices", "36:42"]
@@ -215,7 +149,7 @@ def test_bird_ground_finds_what_the_model_finds_here(a_model_server, a_brain, bo
 
 
 def test_a_job_of_our_server_finds_the_same(our_server, a_brain, boxes_here):
-    with job(our_server, upload(our_server, a_brain), slices=[36, 42]) as answer:
+    with job(our_server, upload(our_server, a_brain), [LABEL], slices=[36, 42]) as answer:
         *progress, last = [json.loads(line) for line in answer.iter_lines()]
     assert progress[-1]["done"] == progress[-1]["total"] == 6
     assert_same_boxes(last["result"]["findings"], boxes_here)
@@ -236,11 +170,17 @@ def test_killed_in_the_middle_it_is_told_and_what_was_done_is_kept(
 ):
     data = a_test_set(a_brain, tmp_path / "OUT", pictures=500)
     asking = started(predict(a_model_server, data, tmp_path / "p"))
-    with job(our_server, upload(our_server, a_brain), near=39) as answer:
+    found = tmp_path / "found.json"
+    command = ["-m", "bird_vlm.cli", "ground", str(a_brain), "--text", LABEL, "--json", str(found)]
+    cache = tmp_path / "answers"
+    command += ["--cache", str(cache), "--concurrency", "1"]
+    grounding = started([*command, *options_of(a_model_server)])
+    with job(our_server, upload(our_server, a_brain), [LABEL], near=39) as answer:
         lines = answer.iter_lines()
         early = [json.loads(next(lines)) for _ in range(2)]
-        while not rows(tmp_path / "p" / "VG.jsonl"):
+        while not (rows(tmp_path / "p" / "VG.jsonl") and answers_in(cache) > 1):
             assert asking.popen.poll() is None, asking.output
+            assert grounding.popen.poll() is None, grounding.output
             time.sleep(0.1)
         a_model_server.popen.kill()
         *more, last = [json.loads(line) for line in lines]
@@ -256,6 +196,12 @@ def test_killed_in_the_middle_it_is_told_and_what_was_done_is_kept(
     assert "is the server running" in asking.output
     assert 0 < len(rows(tmp_path / "p" / "VG.jsonl")) < 500
 
-    with job(our_server, upload(our_server, a_brain), slices=[0, 1]) as answer:
+    assert grounding.popen.wait(START_S) == 2, grounding.output
+    assert "is the server running" in grounding.output
+    assert not found.exists()
+    kept = json.loads((tmp_path / "found.unfinished.json").read_text())
+    assert 0 < kept["done"] < kept["total"]
+
+    with job(our_server, upload(our_server, a_brain), [LABEL], slices=[0, 1]) as answer:
         assert (answer.status_code, answer.json()["error"]) == (503, "model_unavailable")
     assert requests.get(f"{our_server.url}/bird/v1/health", timeout=10).ok

@@ -67,6 +67,26 @@ def test_answers_stay_with_their_questions_however_long_they_take(a_server, data
     assert slow_question.endswith(sent[0])
 
 
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        pytest.param({"do": "status", "status": 429, "body": {}}, id="too many"),
+        pytest.param({"do": "status", "status": 503, "body": {}}, id="busy"),
+        pytest.param({"do": "cut"}, id="cut line"),
+        pytest.param({"do": "sleep", "seconds": 1.5}, id="slow"),
+    ],
+)
+def test_what_may_pass_is_asked_again(a_server, data, tmp_path, monkeypatch, trouble):
+    monkeypatch.setattr("bird_vlm.endpoint._LONGEST_PAUSE_S", 0.05)
+    a_server.script(trouble, {"do": "good"}, trouble)
+    result = run(a_server, data, tmp_path / "p", "--concurrency", "1", "--timeout", "1")
+    assert result.exit_code == 0, result.output
+    assert len(a_server.log()) == 17  # 15 questions, two of them twice
+    rows = [row for text in files_of(tmp_path / "p").values() for row in text.splitlines()]
+    assert len(rows) == 15
+    assert not any(json.loads(row).get("failed") for row in rows)
+
+
 def test_a_refused_question_stops_the_run_which_then_goes_on(a_server, data, tmp_path):
     refusal = {"do": "status", "status": 400, "body": {"error": {"message": "too large"}}}
     good = [{"do": "good"}] * 7

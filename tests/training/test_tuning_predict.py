@@ -14,7 +14,7 @@ from bird_training.evaluation.predict import predict
 from bird_training.evaluation.predictions import read_predictions
 from bird_training.evaluation.questions import read_test_set
 from bird_training.tuning.tuning import tune
-from bird_vlm.errors import BadRequestError
+from bird_vlm.errors import BirdError
 from bird_vlm.running import Running
 from released_world import write_released
 from tiny_qwen import quick, save_tiny
@@ -60,5 +60,5 @@ def test_what_was_learnt_is_answered_and_measured(tmp_path, an_answerer, a_data_
 def test_a_place_without_a_name_cannot_be_asked_for(an_answerer, a_data_folder):
     (question, *_) = read_test_set(a_data_folder)
     nameless = replace(question, text="Where is it?")
-    with pytest.raises(BadRequestError, match="ct_case00_z_0: question: 'Where is it"):
+    with pytest.raises(BirdError, match="ct_case00_z_0: question: 'Where is it"):
         list(an_answerer.answer([[nameless]]))

@@ -21,10 +21,11 @@ from transformers import BatchFeature, PreTrainedModel, ProcessorMixin
 from bird_vlm.answers import PictureAnswer, TextAnswer
 from bird_vlm.backbones.chat_answer import picture_answer
 from bird_vlm.backbones.chat_dialect import family_of, find_dialect
-from bird_vlm.backbones.chat_inputs import ChatInputs, as_picture
+from bird_vlm.backbones.chat_inputs import ChatInputs
 from bird_vlm.backbones.chat_presence import Presence
 from bird_vlm.backbones.chat_processor import read_processor
 from bird_vlm.backbones.chat_writer import Writer, Written
+from bird_vlm.backbones.pictures import as_features, as_picture
 from bird_vlm.batches import in_batches
 from bird_vlm.boxes import BoxNorm
 from bird_vlm.contract import ReferringTask
@@ -91,7 +92,7 @@ class ChatEngine:
 
     def encode(self, pictures: Sequence[np.ndarray]) -> torch.Tensor:
         """The pictures themselves: (pictures, height, width[, 3]) uint8, in main memory."""
-        return torch.from_numpy(np.stack(pictures))
+        return as_features(pictures)
 
     def ground(
         self,

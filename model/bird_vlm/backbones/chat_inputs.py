@@ -7,17 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from PIL import Image
 from transformers import BatchFeature, ProcessorMixin
 
 from bird_vlm.dialects.shown import ShownPicture
 from bird_vlm.errors import BadRequestError
-
-
-def as_picture(pixels: torch.Tensor) -> Image.Image:
-    """(height, width[, 3]) uint8 -> RGB."""
-    return Image.fromarray(pixels.cpu().numpy()).convert("RGB")
 
 
 class ChatInputs:

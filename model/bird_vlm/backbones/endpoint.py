@@ -16,7 +16,8 @@ import torch
 
 from bird_vlm.answers import PictureAnswer, TextAnswer
 from bird_vlm.backbones.endpoint_asking import Asking, SentPicture, sent_picture, without_wishes
-from bird_vlm.backend import Backend, BackendError
+from bird_vlm.backbones.pictures import as_features
+from bird_vlm.backend import Backend, BackendError, UnansweredError
 from bird_vlm.boxes import BoxNorm
 from bird_vlm.catalogue.known import known_model
 from bird_vlm.chat import ChatRequest
@@ -24,7 +25,7 @@ from bird_vlm.contract import ReferringTask
 from bird_vlm.dialects import BoxDialect
 from bird_vlm.endpoint import Endpoint, Usage
 from bird_vlm.endpoint_answers import EndpointAnswer
-from bird_vlm.endpoint_errors import EndpointError, RefusedError
+from bird_vlm.endpoint_errors import EndpointDownError, EndpointError, RefusedError
 from bird_vlm.endpoint_models import served_models
 from bird_vlm.endpoint_privacy import without_words
 from bird_vlm.model_card import ModelCard
@@ -37,7 +38,7 @@ class EndpointEngine:
     """One model of one server, as `bird_vlm.engine.Engine`; `features` are the pictures.
 
     May be called from several threads. Raises BackendError, with the server's address and what to
-    do, where an answer cannot be had.
+    do, where an answer cannot be had; UnansweredError where others may.
     """
 
     def __init__(self, endpoint: Endpoint, dialect: BoxDialect, card: ModelCard) -> None:
@@ -73,7 +74,7 @@ class EndpointEngine:
 
     def encode(self, pictures: Sequence[np.ndarray]) -> torch.Tensor:
         """The pictures themselves: (pictures, height, width[, 3]) uint8."""
-        return torch.from_numpy(np.stack(pictures))
+        return as_features(pictures)
 
     def ground(
         self,
@@ -130,7 +131,9 @@ class EndpointEngine:
         try:
             return self._as_it_likes(requests)
         except EndpointError as error:
-            raise BackendError(without_words(error, words)) from None
+            ended = isinstance(error, EndpointDownError)
+            raised = BackendError if ended else UnansweredError
+            raise raised(without_words(error, words)) from None
 
     def _as_it_likes(self, requests: Sequence[ChatRequest]) -> list[EndpointAnswer]:
         plain = list(map(without_wishes, requests))

@@ -14,7 +14,7 @@ import numpy as np
 from bird_vlm.answers import PictureAnswer
 from bird_vlm.boxes import BoxNorm
 from bird_vlm.chat import ChatMessage, ChatRequest, image_data_url
-from bird_vlm.dialects import QWEN25, BoxDialect, PresenceQuestion, ShownPicture, shown_to_qwen
+from bird_vlm.dialects import BoxDialect, PresenceQuestion, ShownPicture
 from bird_vlm.dialects.json_boxes import JsonBoxes
 from bird_vlm.dialects.written import Span, number_spans
 from bird_vlm.endpoint_answers import TELL_PROBABILITIES, Chances, EndpointAnswer, geometric_mean
@@ -37,13 +37,12 @@ class SentPicture:
 
 
 def sent_picture(pixels: np.ndarray, dialect: BoxDialect) -> SentPicture:
-    """`pixels` (height, width[, 3]) uint8; for dialects that count pixels, as they will be resized.
+    """`pixels` (height, width[, 3]) uint8; sizes as the model's dialect tells them.
 
     Raises BadRequestError for a picture that cannot be shown to the model.
     """
     height, width = pixels.shape[:2]
-    resize = shown_to_qwen if dialect == QWEN25 else ShownPicture.unresized
-    return SentPicture(image_data_url(pixels), resize(width, height))
+    return SentPicture(image_data_url(pixels), dialect.sent(width, height))
 
 
 class Asking:

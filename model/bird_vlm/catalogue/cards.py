@@ -30,6 +30,7 @@ MODEL_TYPES: dict[str, Family] = {  # `model_type` of a config.json
     "paligemma": "paligemma",
     "gemma3": "gemma3",
 }
+BY_CONVERSION: tuple[Family, ...] = ("qwen-vl",)  # run once `bird convert` has made them ours
 FAMILY_DIALECTS: dict[Family, Dialect] = {  # of a model whose own is not known
     "bird": "bird",
     "qwen-vl": "bird",

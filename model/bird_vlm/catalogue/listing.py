@@ -13,7 +13,7 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from bird_vlm.catalogue.cards import DIALECTS, Card
+from bird_vlm.catalogue.cards import BY_CONVERSION, DIALECTS, Card
 from bird_vlm.catalogue.installed import WEIGHTS
 from bird_vlm.catalogue.memory_need import GIB, PRECISIONS, Precision, Room, memory_need, widest_fit
 
@@ -122,7 +122,7 @@ def next_steps(entry: Entry) -> list[str]:
         steps += _ways_to_get(card)
     by_folder = entry.folder and not entry.is_shipped and card.id is None
     model = shlex.quote(str(entry.folder)) if by_folder else card.name
-    if card.family == "qwen-vl":
+    if card.family in BY_CONVERSION:
         source = shlex.quote(str(entry.folder)) if entry.folder else "FOLDER"
         steps.append(f"turn it into ours: bird convert {source} bird-from-qwen")
         model = "bird-from-qwen"

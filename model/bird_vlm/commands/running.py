@@ -16,6 +16,7 @@ import typer
 
 from bird_vlm.backend import CONCURRENCY, TIMEOUT_S, Backend
 from bird_vlm.console import console
+from bird_vlm.dialects import DIALECTS
 from bird_vlm.endpoint_settings import KEY_VARIABLE
 from bird_vlm.errors import BadRequestError
 from bird_vlm.running import Running
@@ -47,7 +48,8 @@ def running_of(
     dialect: Annotated[
         str | None,
         typer.Option(
-            help="How it writes boxes, such as qwen3-vl; known for the names of `bird models`.",
+            help=f"How it writes boxes; known for the names of `bird models`, else one of "
+            f"{', '.join(DIALECTS)}.",
             rich_help_panel=_ELSEWHERE,
         ),
     ] = None,

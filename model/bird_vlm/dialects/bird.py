@@ -35,6 +35,9 @@ class Bird:
     def grid(self, shown: ShownPicture) -> Grid:
         return Grid(NORM_MAX, NORM_MAX)
 
+    def sent(self, width: int, height: int) -> ShownPicture:
+        return ShownPicture.unresized(width, height)
+
     def grounding_prompt(self, label: str) -> str:
         """As `prompts.grounding_prompt`."""
         refuse_marks(self.marks, [label])

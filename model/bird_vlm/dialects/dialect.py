@@ -37,10 +37,18 @@ class BoxDialect(Protocol):
     name: str
     marks: re.Pattern[str]  # this family's control tokens
     written_box: re.Pattern[str]  # one box in an answer; its four groups are its numbers
-    number_tokens: tuple[str, ...]  # of 0, 1, 2, ... where each number is one token, else ()
+    number_tokens: tuple[str, ...]  # of 0, 1, 2 ... a side, where each number is one token, else ()
 
     def grid(self, shown: ShownPicture) -> Grid:
         """The units of the numbers in an answer about a picture."""
+        ...
+
+    def sent(self, width: int, height: int) -> ShownPicture:
+        """A picture of so many pixels, as the processor of a model elsewhere will resize it.
+
+        Unresized where the numbers of an answer do not depend on that. Raises BadRequestError where
+        the picture cannot be shown.
+        """
         ...
 
     def grounding_prompt(self, label: str) -> str:

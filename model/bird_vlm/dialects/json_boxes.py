@@ -40,6 +40,7 @@ class JsonBoxes:
     meaning: str  # of its four numbers, as the prompts say it
     marks: re.Pattern[str]
     grid: Callable[[ShownPicture], Grid]
+    sent: Callable[[int, int], ShownPicture] = ShownPicture.unresized
     number_tokens: tuple[str, ...] = ()  # a token per digit, or as the tokenizer likes
 
     @cached_property

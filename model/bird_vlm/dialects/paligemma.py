@@ -49,6 +49,9 @@ class PaliGemma:
     def grid(self, shown: ShownPicture) -> Grid:
         return _GRID
 
+    def sent(self, width: int, height: int) -> ShownPicture:
+        return ShownPicture.unresized(width, height)
+
     def grounding_prompt(self, label: str) -> str:
         """
         >>> PaliGemma().grounding_prompt("left kidney")

@@ -26,15 +26,6 @@ def _pixels(shown: ShownPicture) -> Grid:
     return Grid(shown.input_width, shown.input_height)
 
 
-QWEN25 = JsonBoxes(
-    name="qwen2.5-vl",
-    key="bbox_2d",
-    meaning="[x0, y0, x1, y1]",
-    marks=QWEN_MARKS,
-    grid=_pixels,
-)
-
-
 def shown_to_qwen(
     width: int,
     height: int,
@@ -59,3 +50,13 @@ def shown_to_qwen(
             f"picture: {width} x {height} pixels cannot be shown to Qwen2.5-VL ({error}); crop it"
         ) from error
     return replace(given, input_width=columns, input_height=rows)
+
+
+QWEN25 = JsonBoxes(
+    name="qwen2.5-vl",
+    key="bbox_2d",
+    meaning="[x0, y0, x1, y1]",
+    marks=QWEN_MARKS,
+    grid=_pixels,
+    sent=shown_to_qwen,
+)

@@ -24,7 +24,8 @@ from bird_vlm.dialects.shown import ShownPicture
 from bird_vlm.errors import BadRequestError, GrammarError
 from bird_vlm.grammar import Grounding
 
-_GRID = Grid(512, 512)
+_BINS = 512
+_GRID = Grid(_BINS, _BINS)
 _CAPTION_PROMPT = "\n\nCaption this image and detect keywords: "  # a line for findings before it
 _CLASS = 0  # which organ class a keyword is of is not known here, and not read
 _KEYWORD = re.compile(
@@ -42,10 +43,13 @@ class RadGrounder:
     name: str = "radgrounder"
     marks: re.Pattern[str] = re.compile(rf"{PALIGEMMA.marks.pattern}|</?p\b(?: bbox=|>)?")
     written_box: re.Pattern[str] = LOCATIONS
-    number_tokens: tuple[str, ...] = LOCATION_TOKENS
+    number_tokens: tuple[str, ...] = LOCATION_TOKENS[: _BINS + 1]
 
     def grid(self, shown: ShownPicture) -> Grid:
         return _GRID
+
+    def sent(self, width: int, height: int) -> ShownPicture:
+        return ShownPicture.unresized(width, height)
 
     def grounding_prompt(self, label: str) -> str:
         """The same for every label."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bird_vlm.backend import Backend
 from bird_vlm.console import console, progress
 from bird_vlm.errors import BirdError
 from bird_vlm.running import USUAL, Running
@@ -46,6 +47,13 @@ def predict(
     endpoint: Annotated[
         str | None, typer.Option(help="Ask an OpenAI-compatible server, http://host:port/v1.")
     ] = None,
+    dialect: Annotated[
+        str | None,
+        typer.Option(
+            help="With --endpoint: ask as the product asks models that write boxes so (`bird "
+            "models` names them), not in the words of the test set."
+        ),
+    ] = None,
     key_variable: Annotated[
         str, typer.Option(help="Environment variable with the endpoint's key.")
     ] = "OPENAI_API_KEY",
@@ -55,7 +63,7 @@ def predict(
     timeout: Annotated[float, typer.Option(min=1, help="Seconds for one answer.")] = 120,
     keep_failed: Annotated[
         bool,
-        typer.Option("--keep-failed", help="Go on where the endpoint refuses a question."),
+        typer.Option("--keep-failed", help="Go on where a model cannot be asked a question."),
     ] = False,
 ) -> None:
     """Ask a model all questions of a test set; run again to go on after an interruption."""
@@ -65,6 +73,10 @@ def predict(
     running = Running(device, precision, quantize)
     if endpoint and running != USUAL:
         raise BirdError("endpoint: --device, --precision and --quantize are for local models")
+    if endpoint and dialect:
+        running = Running(backend=Backend(endpoint, dialect, key_variable, concurrency, timeout))
+    elif dialect:
+        raise BirdError("dialect: is for models elsewhere; name their --endpoint too")
     limits = (key_variable, concurrency, timeout)
     with (
         _answerer(model, running, batch, endpoint, limits, keep_failed) as answerer,
@@ -98,8 +110,8 @@ def _answerer(
     limits: tuple[str, int, float],
     keep_failed: bool,
 ) -> Iterator[Answerer]:
-    if endpoint is None:
-        yield _local_answerer(model, running, batch)
+    if endpoint is None or running.backend:
+        yield _engine_answerer(model, running, batch, keep_failed)
         return
     from bird_training.evaluation.answering import EndpointAnswerer
     from bird_vlm.endpoint import Endpoint, EndpointSettings
@@ -112,14 +124,14 @@ def _answerer(
         yield EndpointAnswerer(server, keep_failed)
 
 
-def _local_answerer(model: str, running: Running, batch: int) -> Answerer:
-    """BiRD in the words of the test set, other families as the product asks them."""
+def _engine_answerer(model: str, running: Running, batch: int, keep_failed: bool) -> Answerer:
+    """BiRD on this machine in the words of the test set, all others as the product asks them."""
     from bird_vlm.catalogue.names import model_config, model_path
 
-    if model_config(model_path(model)).get("model_type") == "bird":
+    if not running.backend and model_config(model_path(model)).get("model_type") == "bird":
         from bird_training.evaluation.answering_engine import EngineAnswerer
 
         return EngineAnswerer(model, running, batch)
     from bird_training.evaluation.answering_seam import SeamAnswerer
 
-    return SeamAnswerer(model, running, batch)
+    return SeamAnswerer(model, running, batch, keep_failed)
