@@ -1,5 +1,7 @@
 """Fixtures: a Slicer scene without Slicer, volumes, slice views, a server by script."""
 
+import importlib
+import os
 import sys
 from pathlib import Path
 
@@ -7,9 +9,12 @@ import numpy as np
 import pytest
 import vtk
 
+os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 sys.path.insert(0, str(Path(__file__).parents[2] / "extension" / "BiRD"))
 vtk.vtkObject.GlobalWarningDisplayOff()  # a headless machine has no X server, VTK says so each time
 
+from BiRDLib.logic import Logic  # noqa: E402
+from outcomes import AtOnce, Outcome  # noqa: E402
 from scripted_server import ScriptedServer  # noqa: E402
 from slice_view import SlicerCore, SliceView  # noqa: E402
 from voxel_grids import GEOMETRIES  # noqa: E402
@@ -70,3 +75,71 @@ def a_server_with_token():
     server = ScriptedServer(token="open sesame")
     yield server
     server.close()
+
+
+@pytest.fixture
+def an_outcome():
+    return Outcome()
+
+
+@pytest.fixture
+def a_logic(a_scene):
+    logic = Logic(a_scene, AtOnce())
+    yield logic
+    logic.close()
+
+
+@pytest.fixture
+def a_connected_logic(a_logic, a_server):
+    a_logic.connect(a_server.address, "", lambda health: None, pytest.fail)
+    return a_logic
+
+
+@pytest.fixture(scope="session")
+def a_qt_application(tmp_path_factory):
+    """PySide6's application, with settings of its own."""
+    qt = pytest.importorskip("PySide6.QtCore", reason="needs PySide6 and its system libraries")
+    from PySide6.QtWidgets import QApplication
+
+    application = QApplication.instance() or QApplication([])
+    application.setOrganizationName("BiRD tests")
+    qt.QSettings.setDefaultFormat(qt.QSettings.Format.IniFormat)
+    folder = str(tmp_path_factory.mktemp("settings"))
+    qt.QSettings.setPath(qt.QSettings.Format.IniFormat, qt.QSettings.Scope.UserScope, folder)
+    return application
+
+
+@pytest.fixture
+def a_module(monkeypatch, a_qt_application, a_scene):
+    """BiRD.py as it ships, on stand-ins for what the slicer-core wheel lacks."""
+    from PySide6.QtCore import QSettings
+
+    import panel_stand_ins
+
+    QSettings().clear()
+    module = Path(__file__).parents[2] / "extension" / "BiRD"
+    panel_stand_ins.install(monkeypatch, a_scene, module)
+    return importlib.import_module("BiRD")
+
+
+@pytest.fixture
+def a_panel(a_module, a_volume):
+    from PySide6.QtWidgets import QWidget
+
+    parent = QWidget()
+    parent.isEntered = True
+    panel = a_module.BiRDWidget(parent)
+    panel.setup()
+    yield panel
+    panel.cleanup()
+    parent.close()
+
+
+@pytest.fixture
+def a_connected_panel(a_panel, a_server):
+    from panel_stand_ins import wait_for_panel
+
+    a_panel.ui.serverLineEdit.setText(a_server.address)
+    a_panel.ui.connectButton.click()
+    wait_for_panel(a_panel)
+    return a_panel

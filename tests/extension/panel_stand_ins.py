@@ -6,6 +6,7 @@ types of widgets as Slicer's own and refuses all others, as that one does.
 
 import ctypes
 import sys
+import time
 import types
 import typing
 import unittest
@@ -13,7 +14,7 @@ from contextlib import contextmanager
 
 import slicer
 import vtk
-from PySide6 import QtCore, QtUiTools, QtWidgets
+from PySide6 import QtCore, QtGui, QtUiTools, QtWidgets
 from shibokensupport import feature
 
 if sys.version_info < (3, 12):
@@ -22,6 +23,20 @@ if sys.version_info < (3, 12):
     ctypes.c_ssize_t.from_address(id(None)).value += 1 << 40
 
 PSEUDO_MODULES = ("torch.classes", "torch.ops")
+QT_NAMES = (
+    "QAbstractItemView",
+    "QBrush",
+    "QColor",
+    "QCompleter",
+    "QKeySequence",
+    "QSettings",
+    "QShortcut",
+    "QStringListModel",
+    "QTableWidgetItem",
+    "QTextCursor",
+    "QTimer",
+    "Qt",
+)
 ATTRIBUTE_STYLE = 0x02  # PySide6's "true_property": widget.text in place of widget.text()
 
 
@@ -58,6 +73,14 @@ class ctkSliderWidget(QtWidgets.QDoubleSpinBox):  # noqa: N801
 CUSTOM_WIDGETS = (qMRMLWidget, qMRMLNodeComboBox, ctkCollapsibleButton, ctkSliderWidget)
 
 
+def wait_for_panel(panel, limit_s=10.0):
+    """Runs Qt's event loop until nothing is in flight."""
+    end = time.monotonic() + limit_s
+    while panel.logic.core.busy or panel.reviewing.review.outbox.busy:
+        assert time.monotonic() < end, "the panel did not get there"
+        QtWidgets.QApplication.processEvents()
+
+
 def load_ui(path):
     """The widget tree of a .ui file; raises RuntimeError where Qt cannot build it."""
     loader = QtUiTools.QUiLoader()
@@ -87,7 +110,7 @@ def _without_pseudo_modules():
 def install(monkeypatch, scene, module_folder):
     """Puts the stand-ins where BiRD.py imports them from; undone with the test."""
     names = {
-        "qt": _module(QTimer=QtCore.QTimer, QSettings=QtCore.QSettings),
+        "qt": _qt(),
         "slicer.i18n": _module(tr=lambda text: text, translate=lambda context, text: text),
         "slicer.ScriptedLoadableModule": _scripted_module(module_folder),
         "slicer.parameterNodeWrapper": _module(
@@ -96,19 +119,46 @@ def install(monkeypatch, scene, module_folder):
     }
     for name, module in names.items():
         monkeypatch.setitem(sys.modules, name, module)
-    for name in ("BiRD", "BiRDLib.parameters"):
+    for name in ("BiRD", "BiRDLib.parameters", *_panel_modules(module_folder)):
         monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setattr(slicer, "mrmlScene", scene, raising=False)
     monkeypatch.setattr(slicer.util, "loadUI", load_ui)
+    monkeypatch.setattr(slicer.util, "loadVolume", lambda path: None, raising=False)
+    monkeypatch.setattr(slicer.util, "setSliceViewerLayers", lambda **layers: None, raising=False)
     monkeypatch.setattr(slicer.util, "childWidgetVariables", named_widgets)
     with _without_pseudo_modules():
-        feature.set_selection(ATTRIBUTE_STYLE, "BiRD")
+        for name in ("BiRD", *_panel_modules(module_folder)):
+            feature.set_selection(ATTRIBUTE_STYLE, name)
 
 
 def _module(**contents):
     module = types.ModuleType("stand-in")
     module.__dict__.update(contents)
     return module
+
+
+def _panel_modules(module_folder):
+    return [f"BiRDPanel.{path.stem}" for path in module_folder.glob("BiRDPanel/[a-z]*.py")]
+
+
+def _qt():
+    """What the panel uses of PythonQt's one flat module."""
+    flat = _module(QFileDialog=QFileDialog)
+    for source in (QtCore, QtGui, QtWidgets):
+        for name in QT_NAMES:
+            if hasattr(source, name):
+                setattr(flat, name, getattr(source, name))
+    return flat
+
+
+class QFileDialog:
+    """The user's choice, made by the test: PythonQt returns the path alone."""
+
+    chosen = ""
+
+    @classmethod
+    def getSaveFileName(cls, parent, title, name, kinds):  # noqa: N802
+        return cls.chosen
 
 
 def _scripted_module(module_folder):

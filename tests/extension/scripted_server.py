@@ -37,6 +37,10 @@ class ScriptedServer:
         """From now on `method path` is answered with this status and JSON (or raw bytes)."""
         self.script[method, path] = lambda handler, body: handler.answer(status, answer)
 
+    def serves_file(self, path, file, name):
+        """From now on GET `path` is answered with a file under this name."""
+        self.script["GET", path] = lambda handler, body: handler.file(file, name)
+
     def grounds(self, *events):
         """From now on /ground streams these events."""
         self.script["POST", "/ground"] = lambda handler, body: handler.stream(events)
@@ -112,6 +116,14 @@ def _handler(server):
             data = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
             self.send_response(status)
             self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def file(self, path, name):
+            data = path.read_bytes()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(data)))
+            self.send_header("Content-Disposition", f'attachment; filename="../{name}"')
             self.end_headers()
             self.wfile.write(data)
 

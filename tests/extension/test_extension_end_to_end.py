@@ -15,9 +15,11 @@ import pytest
 
 from BiRDLib import scene as geometry
 from BiRDLib.background import Background
+from BiRDLib.caseroom import CaseRoom
 from BiRDLib.colors import label_color
 from BiRDLib.logic import Logic
-from BiRDLib.question import Question
+from BiRDLib.question import WHOLE, Question
+from BiRDLib.review import Review
 
 LABELS = ("left thalamus", "right thalamus", "left hippocampus", "brain stem", "left lung")
 IN_MNI_RAS = {"left thalamus": (-11, -19, 8), "right thalamus": (11, -19, 8)}
@@ -90,7 +92,7 @@ def test_typed_words_become_outlines_on_the_right_slices_and_not_beyond(
     view = make_view("Red", "axial", (560, 620)).show(a_brain)
     view.jump((0, -19, 8))
     answers, errors, heard = [], [], []
-    question = Question(a_brain, LABELS, plane="axial", whole_volume=True)
+    question = Question(a_brain, LABELS, plane="axial", extent=WHOLE)
     logic.ground(
         question,
         lambda grounding, rois: answers.append((grounding, rois)),
@@ -141,6 +143,32 @@ def test_a_drawn_roi_gets_a_name(a_server_process, a_scene, a_brain):
     assert referring.text
     assert referring.plane == "axial"
     assert referring.slice == 80
+    logic.close()
+
+
+def test_a_decision_reaches_the_store_and_its_report(
+    a_server_process, a_scene, a_brain, make_view, tmp_path
+):
+    logic, background = connected(a_scene, a_server_process)
+    make_view().show(a_brain).jump((0, -19, 8))
+    news, outcome, written = [], [], []
+    review = Review(a_scene, logic, logic.display, news.append, lambda: None)
+    review.decisions.reviewer = "Dr A"
+    question = Question(a_brain, ("right thalamus", "left lung"))
+    logic.ground(question, lambda *answer: outcome.append(answer), outcome.append)
+    wait_for(background, outcome)
+    review.accept(a_brain, ["1/1"])
+    while review.outbox.busy:
+        background.pump()
+    assert news == []
+    assert [line.told for line in review.lines(a_brain)] == ["told", ""]
+    room = CaseRoom(a_scene, logic, logic.display, lambda path: None)
+    report = tmp_path / "report.html"
+    room.export(a_brain, "html", report, written.append, written.append)
+    assert wait_for(background, written) == [report]
+    told = report.read_text()
+    assert "right thalamus" in told
+    assert "Dr A" in told
     logic.close()
 
 

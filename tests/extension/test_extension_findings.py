@@ -10,7 +10,7 @@ from BiRDLib.colors import label_color
 from BiRDLib.errors import UnusableInput
 from BiRDLib.findings import Findings
 from grounding import a_finding, a_grounding
-from slice_view import SlicerCore
+from saved_scene import saved_and_loaded
 from voxel_grids import GEOMETRIES
 
 LOW, HIGH = (9.5, 9.5), (29.5, 24.5)
@@ -48,8 +48,8 @@ def test_rows_hold_every_slice_box_and_what_is_absent(a_volume):
     findings.add(a_volume, a_grounding(finding, absent=["spleen"]), "liver, spleen (axial)")
     rows = findings.rows(findings.table(a_volume))
     assert [(r.label, r.slice, r.status) for r in rows] == [
-        ("liver", 3, "suggested"),
-        ("liver", 5, "suggested"),
+        ("liver", 3, "proposed"),
+        ("liver", 5, "proposed"),
         ("spleen", -1, "absent"),
     ]
     assert {row.prompt for row in rows} == {"1: liver, spleen (axial)"}
@@ -129,7 +129,7 @@ def test_everything_is_saved_with_the_scene_and_restored(a_core, make_volume, tm
     findings.add(volume, a_grounding(finding, absent=["spleen"]), "left kidney, spleen (axial)")
     before = findings.rows(findings.table(volume))
 
-    restored = _saved_and_loaded(a_core, tmp_path, kind)
+    restored = saved_and_loaded(a_core, tmp_path, kind)
     again = Findings(restored.scene)
     (table,) = again.tables()
     assert again.rows(table) == before
@@ -143,25 +143,10 @@ def test_everything_is_saved_with_the_scene_and_restored(a_core, make_volume, tm
     assert [row.prompt for row in again.rows(table)][-1] == "2: liver"
 
 
-def _saved_and_loaded(core, tmp_path, kind):
-    restored = SlicerCore()
-    if kind == "bundle":
-        path = str(tmp_path / "scene.mrb")
-        assert core.scene.WriteToMRB(path)
-        unpacked = tmp_path / "unpacked"
-        unpacked.mkdir()
-        assert restored.application.OpenSlicerDataBundle(path, str(unpacked))
-    else:
-        folder = tmp_path / "saved"
-        folder.mkdir()
-        assert core.scene.SaveSceneToSlicerDataBundleDirectory(str(folder))
-        (path,) = folder.rglob("*.mrml")
-        restored.scene.SetURL(str(path))
-        assert restored.scene.Connect()
-    return restored
-
-
 ORGANS = ["spleen", "right_kidney", "left_kidney", "liver", "stomach", "aorta", "pancreas", "heart"]
+
+
+IN_THE_BRAIN = ["thalamus", "hippocampus", "caudate", "putamen", "lateral ventricle"]
 
 
 def test_colours_are_stable_clear_and_told_apart():
@@ -170,3 +155,20 @@ def test_colours_are_stable_clear_and_told_apart():
     assert colours.max(axis=1).min() == 1.0
     left, right = label_color("left kidney"), label_color("right kidney")
     assert np.abs(np.subtract(left, right)).max() > 0.25
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        pytest.param(ORGANS, id="abdomen"),
+        pytest.param(
+            [*(f"{side} {name}" for name in IN_THE_BRAIN for side in ("left", "right")),
+             "brain stem"],
+            id="brain",
+        ),
+    ],
+)  # fmt: skip
+def test_colours_of_one_region_are_told_apart(names):
+    colours = np.array([label_color(name) for name in names])
+    apart = np.abs(colours[:, None] - colours[None]).max(axis=2)
+    assert apart[np.triu_indices(len(names), 1)].min() > 0.2

@@ -8,68 +8,21 @@ import pytest
 
 from BiRDLib import scene as geometry
 from BiRDLib.background import Background
-from BiRDLib.errors import BadAddress, BadRequest, Cancelled, NotFound, ServerDown, ServerFault
+from BiRDLib.errors import (
+    BadAddress,
+    BadRequest,
+    Cancelled,
+    NotFound,
+    ServerDown,
+    ServerFault,
+)
 from BiRDLib.logic import Logic
-from BiRDLib.question import Question, parse_labels, summary
+from BiRDLib.question import WHOLE, Question, parse_labels, summary
 from grounding import a_finding, a_grounding, as_json, box_json
+from outcomes import AtOnce, Outcome
 from scripted_server import HEALTH, error, stored_volume
 
 LOW, HIGH = (9.5, 9.5), (29.5, 24.5)
-
-
-class AtOnce:
-    """Work and results on the caller's thread, in order."""
-
-    def start(self, work):
-        work()
-
-    def post(self, callback):
-        callback()
-
-
-class Outcome:
-    """What came back, as `on_done`, `on_error` and `on_progress`."""
-
-    def __init__(self):
-        self.done, self.errors, self.progress, self.threads = [], [], [], set()
-
-    def on_done(self, *answer):
-        self.threads.add(threading.current_thread())
-        self.done.append(answer)
-
-    def on_error(self, failure):
-        self.threads.add(threading.current_thread())
-        self.errors.append(failure)
-
-    def on_progress(self, fraction, words):
-        self.threads.add(threading.current_thread())
-        self.progress.append((fraction, words))
-
-    @property
-    def callbacks(self):
-        return {"on_done": self.on_done, "on_error": self.on_error, "on_progress": self.on_progress}
-
-    @property
-    def over(self):
-        return bool(self.done or self.errors)
-
-
-@pytest.fixture
-def an_outcome():
-    return Outcome()
-
-
-@pytest.fixture
-def a_logic(a_scene):
-    logic = Logic(a_scene, AtOnce())
-    yield logic
-    logic.close()
-
-
-@pytest.fixture
-def a_connected_logic(a_logic, a_server):
-    a_logic.connect(a_server.address, "", lambda health: None, pytest.fail)
-    return a_logic
 
 
 @pytest.fixture
@@ -129,7 +82,7 @@ def test_the_whole_volume_starts_near_the_current_slice(
 ):
     make_view().show(a_volume).jump((0, 0, 0))
     _answers(a_server)
-    question = Question(a_volume, ("liver",), whole_volume=True, send_window=False)
+    question = Question(a_volume, ("liver",), extent=WHOLE, send_window=False)
     a_connected_logic.ground(question, **an_outcome.callbacks)
     (asked,) = a_server.asked("/ground")
     assert (asked["slices"], asked["near"], asked["window"]) == (None, 20, None)
@@ -144,7 +97,7 @@ def test_a_volume_is_sent_once_until_it_changes(
     _answers(a_server)
 
     def ask(node):
-        question = Question(node, ("liver",), whole_volume=True)
+        question = Question(node, ("liver",), extent=WHOLE)
         a_connected_logic.ground(question, **an_outcome.callbacks)
         return a_server.count("PUT", "/volumes")
 
@@ -157,7 +110,7 @@ def test_a_volume_is_sent_once_until_it_changes(
 def test_a_server_that_forgot_the_volume_gets_it_again(
     a_server, a_connected_logic, a_volume, an_outcome
 ):
-    question = Question(a_volume, ("liver",), whole_volume=True)
+    question = Question(a_volume, ("liver",), extent=WHOLE)
     _answers(a_server)
     a_connected_logic.ground(question, **an_outcome.callbacks)
     events = a_server.script["POST", "/ground"]
@@ -194,7 +147,7 @@ def test_other_geometry_on_the_server_stops_the_question(
         handler.answer(201, stored)
 
     a_server.script["PUT", "/volumes"] = misreads
-    a_connected_logic.ground(Question(a_volume, ("x",), whole_volume=True), **an_outcome.callbacks)
+    a_connected_logic.ground(Question(a_volume, ("x",), extent=WHOLE), **an_outcome.callbacks)
     assert isinstance(an_outcome.errors[0], ServerFault)
     assert "another geometry" in str(an_outcome.errors[0])
     assert a_server.asked("/ground") == []
@@ -214,7 +167,7 @@ def test_a_failed_question_changes_nothing_and_the_next_can_be_asked(
 ):
     a_server.says("POST", "/ground", status, answer)
     nodes = a_volume.GetScene().GetNumberOfNodes()
-    question = Question(a_volume, ("liver",), whole_volume=True)
+    question = Question(a_volume, ("liver",), extent=WHOLE)
     a_connected_logic.ground(question, **an_outcome.callbacks)
     assert [type(failure) for failure in an_outcome.errors] == [kind]
     assert a_volume.GetScene().GetNumberOfNodes() == nodes
@@ -257,7 +210,7 @@ def test_nothing_leaves_this_computer_without_consent(a_scene, a_server, a_volum
 
     logic = Logic(a_scene, AtOnce(), remote_client)
     logic.connect(a_server.address, "", an_outcome.on_done, an_outcome.on_error)
-    question = Question(a_volume, ("liver",), whole_volume=True)
+    question = Question(a_volume, ("liver",), extent=WHOLE)
     logic.ground(question, **an_outcome.callbacks)
     assert "hospital.example is another computer" in str(an_outcome.errors[0])
     assert a_server.count("PUT", "/volumes") == 0
@@ -279,7 +232,7 @@ def test_results_come_on_the_gui_thread_and_it_stays_free(
         lambda: a_server.released.wait(20),
         {"event": "result", "result": as_json(a_grounding(finding))},
     )
-    question = Question(a_volume, ("liver",), whole_volume=True)
+    question = Question(a_volume, ("liver",), extent=WHOLE)
     started = time.monotonic()
     a_threaded_logic.ground(question, **an_outcome.callbacks)
     assert time.monotonic() - started < 1
@@ -307,7 +260,7 @@ def test_cancel_stops_a_silent_server_and_drops_what_had_come(
         {"event": "progress", "done": 1, "total": 2, "boxes": boxes},
         lambda: a_server.released.wait(20),
     )
-    question = Question(a_volume, ("liver",), whole_volume=True)
+    question = Question(a_volume, ("liver",), extent=WHOLE)
     a_threaded_logic.ground(question, **an_outcome.callbacks)
     _pump(a_threaded_logic.background, lambda: a_threaded_logic.pool.outlines(view.node))
     a_threaded_logic.cancel()
@@ -323,7 +276,7 @@ def test_a_scene_that_closes_meanwhile_hears_nothing(
 ):
     volume = make_volume()
     a_server.grounds(lambda: a_server.released.wait(20))
-    question = Question(volume, ("liver",), whole_volume=True)
+    question = Question(volume, ("liver",), extent=WHOLE)
     a_threaded_logic.ground(question, **an_outcome.callbacks)
     a_threaded_logic.abandon()
     a_core.scene.Clear(0)
@@ -335,7 +288,7 @@ def test_a_scene_that_closes_meanwhile_hears_nothing(
 
 def test_a_server_that_dies_is_told(a_server, a_threaded_logic, a_volume, an_outcome):
     a_server.script["POST", "/ground"] = lambda handler, body: handler.connection.close()
-    question = Question(a_volume, ("liver",), whole_volume=True)
+    question = Question(a_volume, ("liver",), extent=WHOLE)
     a_threaded_logic.ground(question, **an_outcome.callbacks)
     _pump(a_threaded_logic.background, lambda: an_outcome.over)
     assert isinstance(an_outcome.errors[0], ServerDown)
@@ -354,4 +307,4 @@ def test_labels_and_summary():
     assert parse_labels(" liver \n\nright  kidney\nliver\n") == ("liver", "right kidney")
     many = Question(None, tuple(f"organ number {n}" for n in range(20)))
     assert len(summary(many)) < 80
-    assert summary(Question(None, ("liver",), "coronal"), 7) == "liver (coronal 7)"
+    assert summary(Question(None, ("liver",), "coronal"), (7, 8)) == "liver (coronal 7)"

@@ -1,81 +1,37 @@
 """The panel: BiRD.py and BiRD.ui as they ship, under PySide6, on a real scene and over HTTP."""
 
 import ast
-import importlib
-import os
 import re
-import time
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
 
-os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
-QtWidgets = pytest.importorskip(
-    "PySide6.QtWidgets", reason="needs PySide6 and its system libraries"
-)
+pytest.importorskip("PySide6.QtWidgets", reason="needs PySide6 and its system libraries")
 
-from PySide6.QtCore import QCoreApplication, QSettings  # noqa: E402
+from PySide6.QtCore import QSettings
 
-import panel_stand_ins  # noqa: E402
-from BiRDLib import scene as geometry  # noqa: E402
-from grounding import a_finding, a_grounding, as_json  # noqa: E402
-from scripted_server import error  # noqa: E402
+import panel_stand_ins
+from BiRDLib import scene as geometry
+from BiRDLib import views
+from grounding import a_finding, a_grounding, as_json
+from panel_stand_ins import wait_for_panel
+from scripted_server import error
 
 MODULE = Path(__file__).parents[2] / "extension" / "BiRD"
 UI = MODULE / "Resources" / "UI" / "BiRD.ui"
+PANEL = [MODULE / "BiRD.py", *sorted(MODULE.glob("BiRDPanel/*.py"))]
 LOW, HIGH = (9.5, 9.5), (29.5, 24.5)
 
 
-@pytest.fixture(scope="session")
-def a_qt_application(tmp_path_factory):
-    application = QtWidgets.QApplication.instance() or QtWidgets.QApplication([])
-    QCoreApplication.setOrganizationName("BiRD tests")
-    QSettings.setDefaultFormat(QSettings.Format.IniFormat)
-    folder = str(tmp_path_factory.mktemp("settings"))
-    QSettings.setPath(QSettings.Format.IniFormat, QSettings.Scope.UserScope, folder)
-    return application
-
-
-@pytest.fixture
-def a_module(monkeypatch, a_qt_application, a_scene):
-    panel_stand_ins.install(monkeypatch, a_scene, MODULE)
-    return importlib.import_module("BiRD")
-
-
-@pytest.fixture
-def a_panel(a_module, a_volume):
-    parent = QtWidgets.QWidget()
-    parent.isEntered = True
-    panel = a_module.BiRDWidget(parent)
-    panel.setup()
-    yield panel
-    panel.cleanup()
-
-
-def _wait(application, until, limit_s=10.0):
-    end = time.monotonic() + limit_s
-    while not until():
-        assert time.monotonic() < end, "the panel did not get there"
-        application.processEvents()
-
-
-@pytest.fixture
-def a_connected_panel(a_qt_application, a_panel, a_server):
-    a_panel.ui.serverLineEdit.setText(a_server.address)
-    a_panel.ui.connectButton.click()
-    _wait(a_qt_application, lambda: not a_panel.logic.core.busy)
-    return a_panel
-
-
 def test_every_widget_that_python_uses_is_in_the_ui():
-    used = set(re.findall(r"self\.ui\.(\w+)", (MODULE / "BiRD.py").read_text()))
+    used = set(re.findall(r"\bui\.(\w+)", "".join(path.read_text() for path in PANEL)))
     names = {widget.get("name") for widget in ET.parse(UI).iter("widget")}
     assert used
     assert used <= names
 
 
-def test_every_parameter_has_a_widget_but_the_radio_buttons(a_module):
+def test_every_parameter_has_a_widget(a_module):
     from BiRDLib.parameters import BiRDParameterNode
 
     widgets = {
@@ -83,8 +39,7 @@ def test_every_parameter_has_a_widget_but_the_radio_buttons(a_module):
         for element in ET.parse(UI).iter("property")
         if element.get("name") == "SlicerParameterName"
     }
-    assert set(BiRDParameterNode.fields) - widgets == {"wholeVolume"}
-    assert widgets <= set(BiRDParameterNode.fields)
+    assert set(BiRDParameterNode.fields) == widgets
 
 
 def test_node_selectors_get_the_scene():
@@ -93,7 +48,7 @@ def test_node_selectors_get_the_scene():
         w.get("name") for w in root.iter("widget") if w.get("class") == "qMRMLNodeComboBox"
     }
     connected = {connection.find("receiver").text for connection in root.iter("connection")}
-    assert selectors == connected == {"volumeSelector", "roiSelector"}
+    assert selectors == connected == {"volumeSelector", "roiSelector", "segmentationSelector"}
 
 
 def test_every_input_says_what_it_is_for():
@@ -130,7 +85,7 @@ def test_a_failed_connection_says_why(a_qt_application, a_panel, a_server):
     a_server.says("GET", "/health", 401, error("unauthorized", "No token.", "Enter it."))
     a_panel.ui.serverLineEdit.setText(a_server.address)
     a_panel.ui.connectButton.click()
-    _wait(a_qt_application, lambda: not a_panel.logic.core.busy)
+    wait_for_panel(a_panel)
     assert a_panel.ui.statusLabel.text() == "No token. Enter it."
     assert not a_panel.ui.groundButton.isEnabled()
     assert a_panel.ui.connectButton.isEnabled()
@@ -151,11 +106,11 @@ def test_asking_fills_scene_log_and_progress(
     a_server.grounds({"event": "result", "result": as_json(grounding)})
     ui = a_connected_panel.ui
     ui.labelsTextEdit.setPlainText("liver\nspleen")
-    ui.wholeVolumeRadioButton.setChecked(True)
+    ui.extentComboBox.setCurrentText("whole volume")
     ui.groundButton.click()
     assert ui.cancelButton.isEnabled()
     assert not ui.groundButton.isEnabled()
-    _wait(a_qt_application, lambda: not a_connected_panel.logic.core.busy)
+    wait_for_panel(a_connected_panel)
     log = ui.logTextEdit.toPlainText()
     assert "Asked: liver, spleen (window: L 60000 W 120000)" in log
     assert "Found: liver 0.90." in log
@@ -163,7 +118,7 @@ def test_asking_fills_scene_log_and_progress(
     assert ui.progressBar.value() == 100
     assert ui.groundButton.isEnabled()
     assert a_server.asked("/ground")[0]["slices"] is None
-    assert geometry.currentSlice(a_volume.GetScene(), a_volume, "axial") == 5
+    assert views.currentSlice(a_volume.GetScene(), a_volume, "axial") == 5
     assert len(a_connected_panel.logic.core.pool.outlines(view.node)) == 1
 
 
@@ -176,7 +131,7 @@ def test_a_box_gets_its_name(a_qt_application, a_connected_panel, a_server, a_sc
     geometry.placeRoi(roi, a_volume, (0, 0, 0), (9, 9, 9), [[1, 0, 0], [0, 1, 0], [0, 0, 1]])
     ui.roiSelector.setCurrentNode(roi)
     ui.referButton.click()
-    _wait(a_qt_application, lambda: not a_connected_panel.logic.core.busy)
+    wait_for_panel(a_connected_panel)
     assert ui.answerLabel.text() == "spleen (80%, axial slice 6)"
 
 
@@ -184,10 +139,10 @@ def test_cancel_gives_the_panel_back(a_qt_application, a_connected_panel, a_serv
     a_server.grounds(lambda: a_server.released.wait(20))
     ui = a_connected_panel.ui
     ui.labelsTextEdit.setPlainText("liver")
-    ui.wholeVolumeRadioButton.setChecked(True)
+    ui.extentComboBox.setCurrentText("whole volume")
     ui.groundButton.click()
     ui.cancelButton.click()
-    _wait(a_qt_application, lambda: not a_connected_panel.logic.core.busy, limit_s=5)
+    wait_for_panel(a_connected_panel, 5)
     assert "Cancelled." in ui.logTextEdit.toPlainText()
     assert ui.groundButton.isEnabled()
 
@@ -196,9 +151,9 @@ def test_a_failed_question_is_told_in_the_panel(a_qt_application, a_connected_pa
     a_server.says("POST", "/ground", 422, error("unknown_label", "No 'livr'.", "Known: liver."))
     ui = a_connected_panel.ui
     ui.labelsTextEdit.setPlainText("livr")
-    ui.wholeVolumeRadioButton.setChecked(True)
+    ui.extentComboBox.setCurrentText("whole volume")
     ui.groundButton.click()
-    _wait(a_qt_application, lambda: not a_connected_panel.logic.core.busy)
+    wait_for_panel(a_connected_panel)
     assert "No 'livr'. Known: liver." in ui.logTextEdit.toPlainText()
     assert ui.progressLabel.text() == "Failed"
 
@@ -227,10 +182,11 @@ def test_the_self_test_of_the_module_passes(a_module):
 
 
 def test_slots_do_not_wait():
-    """No slot may block Slicer: neither sleeping nor HTTP in BiRD.py."""
+    """No slot may block Slicer: neither sleeping nor HTTP in BiRD.py and BiRDPanel."""
     calls = {
         node.func.attr
-        for node in ast.walk(ast.parse((MODULE / "BiRD.py").read_text()))
+        for path in PANEL
+        for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
     }
     assert not calls & {"sleep", "exec_", "processEvents", "delayDisplay", "urlopen"}

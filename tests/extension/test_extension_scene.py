@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from nibabel.orientations import io_orientation
 
 from BiRDLib import scene as geometry
+from BiRDLib import views
 from BiRDLib.errors import UnusableInput
 from grounding import corners_ras
 from voxel_grids import GEOMETRIES, affine, rotation
@@ -172,40 +173,40 @@ def test_axes_are_chosen_as_the_server_chooses_them(x, y, z, order, signs):
 def test_current_slice_is_the_one_in_the_middle_of_the_view(make_volume, make_view, kind, plane):
     volume = make_volume(kind)
     axis = geometry.sliceAxis(volume, plane)
-    views = {p: make_view(p, p).show(volume, along_volume=True) for p in geometry.PLANES}
+    shown = {p: make_view(p, p).show(volume, along_volume=True) for p in geometry.PLANES}
     for index in (0, 7, geometry.shapeIjk(volume)[axis] - 1):
         middle_ijk = (np.array(geometry.shapeIjk(volume)) - 1) / 2
         middle_ijk[axis] = index
-        views[plane].jump((GEOMETRIES[kind] @ [*middle_ijk, 1])[:3])
-        assert geometry.currentSlice(volume.GetScene(), volume, plane) == index
+        shown[plane].jump((GEOMETRIES[kind] @ [*middle_ijk, 1])[:3])
+        assert views.currentSlice(volume.GetScene(), volume, plane) == index
 
 
 def test_current_slice_follows_the_volumes_transform(a_scene, a_volume, make_view, put_under):
     view = make_view().show(a_volume)
     view.jump((0, 0, 0))
-    before = geometry.currentSlice(a_scene, a_volume, "axial")
+    before = views.currentSlice(a_scene, a_volume, "axial")
     put_under(a_volume, affine((1, 1, 1), (0, 0, 10)))
-    assert geometry.currentSlice(a_scene, a_volume, "axial") == before - 5
+    assert views.currentSlice(a_scene, a_volume, "axial") == before - 5
 
 
 def test_current_slice_prefers_the_view_that_shows_the_volume(a_core, make_volume, make_view):
     first, second = make_volume("ras", "first"), make_volume("ras", "second")
     make_view("Red").show(second).jump((0, 0, 20))
     make_view("Red2").show(first).jump((0, 0, -20))
-    assert geometry.currentSlice(a_core.scene, first, "axial") == 10
-    assert geometry.currentSlice(a_core.scene, second, "axial") == 30
+    assert views.currentSlice(a_core.scene, first, "axial") == 10
+    assert views.currentSlice(a_core.scene, second, "axial") == 30
 
 
 def test_current_slice_outside_the_volume_is_refused(a_scene, a_volume, make_view):
     make_view().show(a_volume).jump((0, 0, 500))
     with pytest.raises(UnusableInput, match="outside scan"):
-        geometry.currentSlice(a_scene, a_volume, "axial")
+        views.currentSlice(a_scene, a_volume, "axial")
 
 
 def test_without_a_facing_view_the_crosshair_counts(a_scene, a_volume, make_view):
     make_view("Red", "axial").show(a_volume)
     a_scene.GetFirstNodeByClass("vtkMRMLCrosshairNode").SetCrosshairRAS(-5.0, 0.0, 0.0)
-    assert geometry.currentSlice(a_scene, a_volume, "sagittal") == 25
+    assert views.currentSlice(a_scene, a_volume, "sagittal") == 25
 
 
 STRAIGHT = np.eye(3)

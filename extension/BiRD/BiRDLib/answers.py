@@ -4,11 +4,11 @@ Anything missing or of the wrong kind becomes a ServerFault that names the field
 Positions are RAS millimetres of the volume file. Knows nothing about HTTP or MRML.
 """
 
-import math
 from dataclasses import dataclass
 from typing import Dict, List, Optional, Tuple
 
 from .errors import ServerFault
+from .fields import field, number, numbers, rows, strings, value_of
 
 Point = Tuple[float, float, float]
 
@@ -86,48 +86,48 @@ class Reply:
 
 
 def read_health(answer):
-    model = _field(answer, "model", dict)
+    model = field(answer, "model", dict)
     return Health(
-        version=_field(answer, "version", str),
-        model=_field(model, "id", str),
-        labels={key: _strings(names, key) for key, names in _field(model, "labels", dict).items()},
-        device=_field(model, "device", str),
-        max_labels=_field(_field(answer, "limits", dict), "labels", int),
+        version=field(answer, "version", str),
+        model=field(model, "id", str),
+        labels={key: strings(names, key) for key, names in field(model, "labels", dict).items()},
+        device=field(model, "device", str),
+        max_labels=field(field(answer, "limits", dict), "labels", int),
     )
 
 
 def read_stored_volume(answer):
-    volume = _field(answer, "volume", dict)
+    volume = field(answer, "volume", dict)
     return StoredVolume(
-        volume_id=_field(answer, "volume_id", str),
-        shape_ijk=_numbers(volume, "shape_ijk", 3, int),
-        ijk_to_ras=_rows(volume, "ijk_to_ras", 4, 4),
+        volume_id=field(answer, "volume_id", str),
+        shape_ijk=numbers(volume, "shape_ijk", 3, int),
+        ijk_to_ras=rows(volume, "ijk_to_ras", 4, 4),
     )
 
 
 def read_progress(event):
     return Progress(
-        done=_field(event, "done", int),
-        total=_field(event, "total", int),
-        boxes=tuple(_box(box, _field(box, "label", str)) for box in _field(event, "boxes", list)),
+        done=field(event, "done", int),
+        total=field(event, "total", int),
+        boxes=tuple(_box(box, field(box, "label", str)) for box in field(event, "boxes", list)),
     )
 
 
 def read_grounding(answer):
     window = None
-    if _value(answer, "window") is not None:
-        window = _numbers(answer, "window", 2)
+    if value_of(answer, "window") is not None:
+        window = numbers(answer, "window", 2)
     return Grounding(
-        model=_field(answer, "model", str),
-        plane=_field(answer, "plane", str),
+        model=field(answer, "model", str),
+        plane=field(answer, "plane", str),
         window=window,
-        findings=tuple(_finding(finding) for finding in _field(answer, "findings", list)),
-        absent=tuple(_strings(_field(answer, "absent", list), "absent")),
+        findings=tuple(read_finding(finding) for finding in field(answer, "findings", list)),
+        absent=tuple(strings(field(answer, "absent", list), "absent")),
     )
 
 
 def read_referring(answer):
-    return Referring(score=_number(answer, "score"), **_told(answer))
+    return Referring(score=number(answer, "score"), **_told(answer))
 
 
 def read_reply(answer):
@@ -135,81 +135,31 @@ def read_reply(answer):
 
 
 def _told(answer):
-    fields = {name: _field(answer, name, str) for name in ("model", "text", "plane")}
-    return dict(fields, slice=_field(answer, "slice", int))
+    fields = {name: field(answer, name, str) for name in ("model", "text", "plane")}
+    return dict(fields, slice=field(answer, "slice", int))
 
 
-def _finding(answer):
-    label = _field(answer, "label", str)
-    roi = _field(answer, "roi", dict)
+def read_finding(answer):
+    label = field(answer, "label", str)
+    roi = field(answer, "roi", dict)
     return Finding(
         label=label,
-        score=_number(answer, "score"),
-        slices=_numbers(answer, "slices", 2, int),
-        center_ras=_numbers(roi, "center_ras", 3),
-        size_mm=_numbers(roi, "size_mm", 3),
-        axes_ras=_rows(roi, "axes_ras", 3, 3),
-        boxes=tuple(_box(box, label) for box in _field(answer, "boxes", list)),
+        score=number(answer, "score"),
+        slices=numbers(answer, "slices", 2, int),
+        center_ras=numbers(roi, "center_ras", 3),
+        size_mm=numbers(roi, "size_mm", 3),
+        axes_ras=rows(roi, "axes_ras", 3, 3),
+        boxes=tuple(_box(box, label) for box in field(answer, "boxes", list)),
     )
 
 
 def _box(answer, label):
-    corners_ras = _rows(answer, "corners_ras", 4, 3)
+    corners_ras = rows(answer, "corners_ras", 4, 3)
     if corners_ras[0] in (corners_ras[1], corners_ras[3]):
         raise ServerFault("The server's answer has a box of {} without extent.".format(label))
     return Box(
         label=label,
-        slice=_field(answer, "slice", int),
-        score=_number(answer, "score"),
+        slice=field(answer, "slice", int),
+        score=number(answer, "score"),
         corners_ras=corners_ras,
     )
-
-
-def _value(answer, name):
-    if not isinstance(answer, dict) or name not in answer:
-        raise ServerFault("The server's answer lacks the field {!r}.".format(name))
-    return answer[name]
-
-
-def _field(answer, name, kind):
-    value = _value(answer, name)
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise ServerFault(
-            "The server's answer has {!r} = {:.60} where a {} belongs.".format(
-                name, repr(value), kind.__name__
-            )
-        )
-    return value
-
-
-def _number(answer, name):
-    return _numbers({name: [_value(answer, name)]}, name, 1)[0]
-
-
-def _numbers(answer, name, count, kind=(int, float)):
-    values = _field(answer, name, list)
-    good = all(isinstance(v, kind) and not isinstance(v, bool) for v in values)
-    if not good or len(values) != count or not all(math.isfinite(v) for v in values):
-        raise ServerFault(
-            "The server's answer has {!r} = {:.60} where {} numbers belong.".format(
-                name, repr(values), count
-            )
-        )
-    return tuple(values)
-
-
-def _rows(answer, name, rows, columns):
-    values = _field(answer, name, list)
-    if len(values) != rows:
-        raise ServerFault(
-            "The server's answer has {} rows in {!r} where {} belong.".format(
-                len(values), name, rows
-            )
-        )
-    return tuple(_numbers({name: row}, name, columns) for row in values)
-
-
-def _strings(values, name):
-    if not isinstance(values, list) or not all(isinstance(v, str) for v in values):
-        raise ServerFault("The server's answer has no list of words in {!r}.".format(name))
-    return values

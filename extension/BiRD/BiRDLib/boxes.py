@@ -13,8 +13,8 @@ from . import scene as geometry
 _PARALLEL = 0.99  # cosine between view and slice normal, above which a view faces the slices
 _ROOM = 0.2  # of the view's width; left of that, words to the left would leave the view
 
-# finding: key; words: the caption; plane: of the slices that the box was found on
-Entry = namedtuple("Entry", "finding label words plane")
+# finding: key; words: the caption; plane: of the slices that the box was found on; score: 0..1
+Entry = namedtuple("Entry", "finding label words plane score")
 
 
 class Boxes:
@@ -61,7 +61,7 @@ class SliceBoxes(Boxes):
         entries, slabs = [], []
         for row in rows:
             words = "{} {:.2f}".format(row.label, row.score)
-            entries.append(Entry(row.finding, row.label, words, row.plane))
+            entries.append(Entry(row.finding, row.label, words, row.plane, row.score))
             slabs.append(geometry.slabOfSliceBox(volume, row.plane, row.corners_ras))
         super().__init__(volume, entries, slabs)
 
@@ -85,19 +85,24 @@ class SliceBoxes(Boxes):
 class FindingBoxes(Boxes):
     """3D boxes of findings, as their ROI nodes stand: for views that cut across the slices.
 
-    `rows` holds a Row of each finding, `rois` the nodes by the finding's key.
+    `rows` holds a Row of each finding, `rois` the nodes by the finding's key. Those in `moved` are
+    no longer around their slice boxes and stand for themselves in every view.
     """
 
-    def __init__(self, volume, rois, rows):
+    def __init__(self, volume, rois, rows, moved=frozenset()):
         entries = [
-            Entry(row.finding, row.label, rois[row.finding].GetName(), row.plane) for row in rows
+            Entry(row.finding, row.label, rois[row.finding].GetName(), row.plane, row.whole_score)
+            for row in rows
         ]
         slabs = [geometry.boxOfNode(rois[row.finding]) for row in rows]
         super().__init__(volume, entries, slabs)
+        self.moved = moved
+        self._moved = np.array([row.finding in moved for row in rows], dtype=bool)
 
     def crossedBy(self, frame):
         """Indices of the boxes that a view cuts across the slices they were found on."""
-        return np.flatnonzero(self._cut(frame) & ~self._faced(frame)).tolist()
+        across = ~self._faced(frame) | self._moved
+        return np.flatnonzero(self._cut(frame) & across).tolist()
 
     def placeOn(self, index, frame):
         """(center_ras, size_mm, axes_ras), the same in every view."""

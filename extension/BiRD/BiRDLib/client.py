@@ -6,6 +6,7 @@ answered, cancelled or failed, and fails with one of the errors of `errors.py`.
 
 import http.client
 import json
+import shutil
 import socket
 import threading
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from .errors import (
     BadRequest,
     BirdError,
     Cancelled,
+    Conflict,
     NotFound,
     Refused,
     ServerDown,
@@ -26,6 +28,7 @@ from .errors import (
 )
 
 API = 1
+PREFIX = "/bird/v1"
 CHUNK_BYTES = 1 << 18
 CANCEL_POLL_S = 0.1
 
@@ -45,7 +48,7 @@ class Client:
 
     def health(self):
         """answers.Health of the server; raises VersionMismatch where it speaks another protocol."""
-        answer = self._call("GET", "/health", patience_s=self._timeout_s)
+        answer = self.call("GET", "/health", patience_s=self._timeout_s)
         api = answer.get("api")
         if api != API:
             raise VersionMismatch(
@@ -67,7 +70,7 @@ class Client:
             }
             target = "/volumes?name=" + quote(path.name)
             return answers.read_stored_volume(
-                self._call("PUT", target, body, headers, cancelled=cancelled)
+                self.call("PUT", target, body, headers, cancelled=cancelled)
             )
 
     def ground(self, volume_id, labels, plane="axial", slices=None, window=None, threshold=0.5,
@@ -86,7 +89,7 @@ class Client:
             "threshold": threshold,
             "near": near,
         }
-        with self._open("POST", "/ground", *_json(question), cancelled=cancelled) as response:
+        with self._open("POST", "/ground", *json_body(question), cancelled=cancelled) as response:
             for event in _events(response):
                 if event.get("event") == "result":
                     return answers.read_grounding(event.get("result"))
@@ -106,7 +109,7 @@ class Client:
             "window": window,
         }
         return answers.read_referring(
-            self._call("POST", "/refer", *_json(question), cancelled=cancelled)
+            self.call("POST", "/refer", *json_body(question), cancelled=cancelled)
         )
 
     def ask(self, volume_id, question, plane="axial", slice_index=0, window=None, cancelled=None):
@@ -118,16 +121,30 @@ class Client:
             "slice": slice_index,
             "window": window,
         }
-        return answers.read_reply(self._call("POST", "/ask", *_json(body), cancelled=cancelled))
+        return answers.read_reply(self.call("POST", "/ask", *json_body(body), cancelled=cancelled))
 
-    def _call(self, method, target, body=None, headers=(), patience_s=None, cancelled=None):
+    def call(self, method, target, body=None, headers=(), patience_s=None, cancelled=None):
+        """The JSON object that a request under /bird/v1 is answered with."""
         with self._open(method, target, body, headers, patience_s, cancelled) as response:
             return _object(response.read())
 
+    def download(self, target, path, cancelled=None, prefix=PREFIX):
+        """Writes an answer that is a file to `path`, in pieces; returns the path.
+
+        Where `path` is a folder, the file gets the name that the server gives it.
+        """
+        with self._open("GET", target, cancelled=cancelled, prefix=prefix) as response:
+            path = Path(path)
+            path = path / _file_name(response) if path.is_dir() else path
+            with path.open("wb") as stream:
+                shutil.copyfileobj(response, stream, CHUNK_BYTES)
+        return path
+
     @contextmanager
-    def _open(self, method, target, body=None, headers=(), patience_s=None, cancelled=None):
+    def _open(self, method, target, body=None, headers=(), patience_s=None, cancelled=None,
+              prefix=PREFIX):  # fmt: skip
         """An answered request; every failure inside the `with` becomes one of our errors."""
-        connection, prefix = self.address.connect(self._timeout_s)
+        connection, where = self.address.connect(self._timeout_s)
         headers = dict(headers, Accept="application/json", Connection="close")
         if self._token:
             headers["Authorization"] = "Bearer " + self._token
@@ -135,7 +152,7 @@ class Client:
             connection.connect()
             connection.sock.settimeout(patience_s or self._patience_s)
             with _breaking_off(connection.sock, cancelled):
-                _send(connection, method, prefix + "/bird/v1" + target, body, headers)
+                _send(connection, method, where + prefix + target, body, headers)
                 response = connection.getresponse()
                 if not 200 <= response.status < 300:
                     raise _refusal(self.address, response)
@@ -148,6 +165,12 @@ class Client:
             raise _unreachable(self.address, error) from error
         finally:
             connection.close()
+
+
+def _file_name(response):
+    """The name in Content-Disposition, without any folder in it."""
+    name = response.headers.get_filename("") or "answer"
+    return Path(name.replace("\\", "/")).name or "answer"
 
 
 def _send(connection, method, target, body, headers):
@@ -203,7 +226,7 @@ def _shut_down(sock):
         sock.close()  # the server was faster
 
 
-def _json(question):
+def json_body(question):
     return json.dumps(question).encode(), {"Content-Type": "application/json"}
 
 
@@ -238,6 +261,8 @@ def _refusal(address, response):
         return _told_error(Refused, told, "{} refuses this token ({}).".format(where, status))
     if status == 404:
         return _told_error(NotFound, told, "{} runs but knows no BiRD there (404).".format(where))
+    if status == 409:
+        return _told_error(Conflict, told, "{} has something newer (409).".format(where))
     if 400 <= status < 500:
         return _told_error(BadRequest, told, "{} declines ({}).".format(where, status))
     if 300 <= status < 400:
@@ -252,7 +277,7 @@ def _told_error(kind, told, otherwise):
     if not isinstance(code, str) or not isinstance(message, str):
         return kind(otherwise)
     error = kind(message, hint if isinstance(hint, str) and hint else None)
-    error.code = code
+    error.code, error.told = code, told
     return error
 
 

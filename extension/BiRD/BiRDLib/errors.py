@@ -9,6 +9,7 @@ class BirdError(Exception):
 
     hint = ""
     code = ""  # the server's name for the failure, where it gave one
+    told = {}  # noqa: RUF012 - all that the server said about it; replaced, never changed
 
     def __init__(self, message, hint=None):
         super().__init__(message)
@@ -49,6 +50,12 @@ class BadRequest(BirdError):
     """Any other 4xx: the server understood and declines."""
 
     hint = "Change the question and ask again."
+
+
+class Conflict(BadRequest):
+    """409: somebody else was faster."""
+
+    hint = "Look at what stands there now, and decide again."
 
 
 class ServerFault(BirdError):

@@ -1,32 +1,29 @@
 """What was found, kept in the scene: a table per volume, an ROI per finding, folders to hold them.
 
-The table is the truth of the slice boxes (one row each), the ROI node of a finding is the truth of
-its 3D box, which the user may edit. New answers are added; nothing older is touched. Knows nothing
-about HTTP, slice views or how matrices are made (scene.py).
+The table is the truth of the slice boxes and of the review (rows.py), the ROI node of a finding is
+the truth of its 3D box, which the user may edit. New answers are added; nothing older is touched.
+Knows nothing about HTTP, slice views or how matrices are made (scene.py).
 """
 
-from collections import namedtuple
+import uuid
+from itertools import groupby
 
 import slicer
-import vtk
 
 from . import scene as geometry
 from .colors import label_color
 from .errors import UnusableInput
+from .lines import Line
 from .outline import paint
+from .places import Place, place_of, place_text, same_place
+from .rows import Row, add_columns, append_rows, change_rows, corners_text, read_rows
+from .statuses import ABSENT, PROPOSED
 
 KIND = "BiRD.kind"
 FINDING = "BiRD.finding"  # attribute of an ROI: the key its rows carry
 VOLUME = "BiRD.volume"  # node reference role, from table and ROI to the volume
+ID = "BiRD.id"  # attribute of a table: a name that no other table has, in any scene
 ROI = "BiRD.roi"  # node reference role, from table to the ROIs
-
-SUGGESTED, ABSENT = "suggested", "absent"
-
-# prompt: number and words of the question; finding: "prompt number/finding number", empty where
-# the label is absent; corners_ras: 12 numbers, mm, volume RAS, around the box.
-Row = namedtuple("Row", "prompt finding label score plane slice corners_ras status model")
-_TYPES = dict.fromkeys(Row._fields, vtk.VTK_STRING)
-_TYPES.update(score=vtk.VTK_DOUBLE, slice=vtk.VTK_INT)
 
 
 class Findings:
@@ -40,33 +37,34 @@ class Findings:
 
         `asked` names the question in the folder and in the rows, e.g. "liver, spleen (axial)".
         """
+        common = {"plane": grounding.plane, "model": grounding.model}
+        entries = [(finding, common) for finding in grounding.findings]
+        return self.store(volume, asked, entries, [(name, common) for name in grounding.absent])
+
+    def store(self, volume, asked, entries, absent=()):
+        """Stores findings under one heading; returns their ROI nodes.
+
+        `entries` are (answers.Finding, further columns of Row), `absent` (label, the same).
+        """
         if volume is None or volume.GetScene() is not self._scene:
             raise UnusableInput("The volume was removed while the server worked.", "Ask again.")
         self._scene.StartState(self._scene.BatchProcessState)  # one update of the views, at its end
         try:
-            return self._add(volume, grounding, asked)
+            return self._store(volume, asked, entries, absent)
         finally:
             self._scene.EndState(self._scene.BatchProcessState)
 
-    def _add(self, volume, grounding, asked):
+    def _store(self, volume, asked, entries, absent):
         table = self.table(volume, create=True)
-        number = self._nextPrompt(table)
-        prompt = "{}: {}".format(number, asked)
-        folder = self._folder(self._itemParent(table), prompt)
+        prompt, folder = self._newPrompt(table, asked)
         rows, rois = [], []
-        for n, finding in enumerate(grounding.findings, start=1):
-            key = "{}/{}".format(number, n)
-            rows += [
-                Row(prompt, key, box.label, box.score, grounding.plane, box.slice,
-                    _text(box.corners_ras), SUGGESTED, grounding.model)
-                for box in finding.boxes
-            ]  # fmt: skip
-            rois.append(self._addRoi(volume, table, folder, finding, key, grounding.model))
-        rows += [
-            Row(prompt, "", label, 0.0, grounding.plane, -1, "", ABSENT, grounding.model)
-            for label in grounding.absent
-        ]
-        _append(table, rows)
+        for n, (finding, common) in enumerate(entries, start=1):
+            key = "{}/{}".format(prompt.split(":", 1)[0], n)
+            rows += finding_rows(finding, key, prompt=prompt, **common)
+            rois.append(self._addRoi(volume, table, folder, finding, key, common["model"]))
+        for label, common in absent:
+            rows.append(absent_row(label, prompt=prompt, **common))
+        append_rows(table, rows)
         return rois
 
     def table(self, volume, create=False):
@@ -90,11 +88,55 @@ class Findings:
     @staticmethod
     def rows(table):
         """The rows of a table as Row tuples; `corners_ras` as 4 points, or None."""
-        columns = [table.GetTable().GetColumnByName(name) for name in Row._fields]
+        return read_rows(table)
+
+    def lines(self, table):
+        """A Line per finding and per absent label, in the order they came."""
+        rois = self.rois(table)
         return [
-            _row([column.GetVariantValue(n) for column in columns])
-            for n in range(table.GetNumberOfRows())
+            line_of(list(rows), rois.get(key))
+            for (_, key, _), rows in groupby(
+                self.rows(table), lambda row: (row.prompt, row.finding, row.finding or row.label)
+            )
         ]
+
+    def row(self, table, key):
+        """The first Row of a finding: what is true of the whole of it. Raises UnusableInput."""
+        for row in self.rows(table):
+            if row.finding == key:
+                return row
+        raise UnusableInput("The finding {} is not in the table.".format(key), "Choose another.")
+
+    def change(self, table, key, **values):
+        """Writes what is true of a whole finding (rows.py); its ROI follows the label."""
+        change_rows(table, key, **values)
+        roi = self.rois(table).get(key)
+        if "label" in values and roi is not None:
+            row = self.row(table, key)
+            _name(roi, row.label, row.whole_score, row.model)
+            paint(roi.GetDisplayNode(), label_color(row.label))
+
+    def place(self, table, key):
+        """Place of a finding's 3D box as it stands, or None where its ROI was removed."""
+        roi = self.rois(table).get(key)
+        return Place(*geometry.boxOfNode(roi)) if roi is not None else None
+
+    def moved(self, table):
+        """Keys of the findings whose 3D box is not where the model put it."""
+        first = {row.finding: row for row in reversed(self.rows(table))}
+        proposed = {key: place_of(row.place) for key, row in first.items()}
+        return {
+            key
+            for key, roi in self.rois(table).items()
+            if proposed.get(key) is not None
+            and not same_place(proposed[key], Place(*geometry.boxOfNode(roi)))
+        }
+
+    def setPlace(self, table, key, place):
+        """Puts a finding's 3D box somewhere else."""
+        roi = self.rois(table).get(key)
+        if roi is not None:
+            geometry.placeRoi(roi, self.volume(table), *place)
 
     @staticmethod
     def rois(table):
@@ -111,32 +153,29 @@ class Findings:
         name = "{} findings".format(volume.GetName())
         table = self._scene.AddNewNodeByClass("vtkMRMLTableNode", name)
         table.SetAttribute(KIND, "findings")
+        table.SetAttribute(ID, uuid.uuid4().hex)
         table.SetNodeReferenceID(VOLUME, volume.GetID())
-        for column, kind in _TYPES.items():
-            array = vtk.vtkAbstractArray.CreateArray(kind)
-            array.SetName(column)
-            table.AddColumn(array)
-            table.SetColumnType(column, kind)
+        add_columns(table)
         self._put(table, self._folder(self._itemParent(volume), "BiRD: " + volume.GetName()))
         return table
 
     def _addRoi(self, volume, table, folder, finding, key, model):
-        name = "{} {:.2f}".format(finding.label, finding.score)
-        roi = self._scene.AddNewNodeByClass("vtkMRMLMarkupsROINode", name)
+        roi = self._scene.AddNewNodeByClass("vtkMRMLMarkupsROINode")
         roi.CreateDefaultDisplayNodes()
         geometry.placeRoi(roi, volume, finding.center_ras, finding.size_mm, finding.axes_ras)
         roi.SetAttribute(FINDING, key)
         roi.SetNodeReferenceID(VOLUME, volume.GetID())
-        roi.SetNthControlPointLabel(0, finding.label)
-        roi.SetNthControlPointDescription(0, "{:.3f} by {}".format(finding.score, model))
+        _name(roi, finding.label, finding.score, model)
         _styleFinding(roi.GetDisplayNode(), finding.label)
         table.AddNodeReferenceID(ROI, roi.GetID())
         self._put(roi, folder)
         return roi
 
-    def _nextPrompt(self, table):
+    def _newPrompt(self, table, asked):
+        """(words with a number of their own, subject-hierarchy folder) of a question."""
         numbers = (int(row.prompt.split(":", 1)[0]) for row in self.rows(table))
-        return 1 + max(numbers, default=0)
+        prompt = "{}: {}".format(1 + max(numbers, default=0), asked)
+        return prompt, self._folder(self._itemParent(table), prompt)
 
     def _hierarchy(self):
         return slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(self._scene)
@@ -172,26 +211,50 @@ def _styleFinding(display, label):
     display.SetPropertiesLabelVisibility(True)
 
 
-def _append(table, rows):
-    """Adds rows in one go: one ModifiedEvent, however many boxes."""
-    wasModifying = table.StartModify()
-    data = table.GetTable()
-    for row in rows:
-        for name, value in row._asdict().items():
-            data.GetColumnByName(name).InsertNextValue(value)
-    data.Modified()
-    table.Modified()
-    table.EndModify(wasModifying)
+def finding_rows(finding, key, **common):
+    """The rows of an answers.Finding under a key; `common` are further columns of Row."""
+    place = place_text(Place(finding.center_ras, finding.size_mm, finding.axes_ras))
+    own = {"whole_score": finding.score, "place": place, "asked": finding.label}
+    common = {"status": PROPOSED, **own, **common}
+    return [
+        Row(
+            finding=key,
+            label=box.label,
+            score=box.score,
+            slice=box.slice,
+            corners_ras=corners_text(box.corners_ras),
+            **common,
+        )
+        for box in finding.boxes
+    ]
 
 
-def _text(corners_ras):
-    return " ".join("{:.4f}".format(value) for corner in corners_ras for value in corner)
+def absent_row(label, **common):
+    """The row of a label that was asked for and not found."""
+    values = {"score": 0.0, "slice": -1, "corners_ras": "", "status": ABSENT, **common}
+    return Row(finding="", label=label, **values)
 
 
-def _row(variants):
-    row = Row(*(variant.ToString() for variant in variants))
-    numbers = [float(number) for number in row.corners_ras.split()]
-    corners_ras = tuple(tuple(numbers[n : n + 3]) for n in range(0, len(numbers), 3))
-    return row._replace(
-        score=float(row.score), slice=int(float(row.slice)), corners_ras=corners_ras or None
+def line_of(rows, roi):
+    """The Line of a finding's rows and its ROI node, which may be gone."""
+    first = rows[0]
+    slices = (min(row.slice for row in rows), max(row.slice for row in rows))
+    place = Place(*geometry.boxOfNode(roi)) if roi is not None else place_of(first.place)
+    return Line(
+        key=first.finding,
+        prompt=first.prompt,
+        label=first.label,
+        score=first.whole_score or max(row.score for row in rows),
+        slices=slices if first.finding else None,
+        size_mm=tuple(map(float, place.size_mm)) if place is not None else None,
+        status=first.status,
+        model=first.model,
+        comment=first.comment,
+        told=first.told,
     )
+
+
+def _name(roi, label, score, model):
+    roi.SetName("{} {:.2f}".format(label, score))
+    roi.SetNthControlPointLabel(0, label)
+    roi.SetNthControlPointDescription(0, "{:.3f} by {}".format(score, model or "hand"))

@@ -1,83 +1,47 @@
-"""From the scene to the server and back: connect, ground, refer. No Qt, no HTTP, no matrices.
+"""From the scene to the server and back: ground, refer, ask. No Qt, no HTTP, no matrices.
 
 Everything here runs on the GUI thread, except the `work` handed to a Job; that touches no node that
-is in a scene. One question is in flight at a time.
+is in a scene. One question is in flight at a time (session.py).
 """
 
+import numpy as np
+
 from . import scene as geometry
+from . import views
+from .answers import Box
 from .client import Client
+from .display import Display
 from .errors import BirdError, UnusableInput
 from .findings import Findings
-from .job import Job
-from .question import summary
+from .question import CURRENT, VISIBLE, summary
+from .session import Session, require
 from .slicepool import SlicePool
-from .uploads import Uploads
 
 _SENDING_SHARE = 0.2  # of the progress bar; the answering has the rest
 
 
-class Logic:
+class Logic(Session):
     """One scene, at most one server.
 
-    `background` has `start(work)` and `post(callback)`; `make_client(url, token)` returns a
-    client.Client. Callbacks come on the GUI thread: `on_done(answer)`, `on_error(BirdError)`,
+    Callbacks come on the GUI thread: `on_done(answer)`, `on_error(BirdError)`,
     `on_progress(fraction, words)`.
     """
 
     def __init__(self, scene, background, make_client=Client):
+        super().__init__(background, make_client)
         self.findings = Findings(scene)
         self.pool = SlicePool(scene)
-        self.health = None  # answers.Health of the connected server
-        self.allow_remote = False  # the user agreed that images leave this computer
+        self.display = Display(scene, self.pool)
         self._scene = scene
-        self._background = background
-        self._make_client = make_client
-        self._uploads = Uploads()
-        self._client = None
-        self._job = None
-
-    @property
-    def busy(self):
-        return self._job is not None
 
     def close(self):
         """Stops what is in flight without a word and takes the outlines out of the scene."""
         self.abandon()
         self.pool.close()
 
-    def cancel(self):
-        """Stops the question in flight; its `on_error` gets a Cancelled."""
-        if self._job is not None:
-            self._job.cancel()
-
-    def abandon(self):
-        """Stops the question in flight without a word, for a scene that closes."""
-        if self._job is not None:
-            self._job.abandon()
-            self._job = None
-
-    def disconnect(self):
-        self.abandon()
-        self.health = self._client = None
-
-    def connect(self, url, token, on_done, on_error):
-        """Says hello to a server; `on_done(answers.Health)`."""
-        self.disconnect()
-        try:
-            client = self._make_client(url, token)
-        except BirdError as error:
-            on_error(error)
-            return
-
-        def connected(health):
-            self.health, self._client = health, client
-            on_done(health)
-
-        self._start(lambda job: client.health(), connected, on_error)
-
     def can_ground(self, question):
         """(yes, why not): the text is the button's tooltip."""
-        possible, reason = self._can_ask(question.volume)
+        possible, reason = self.can_ask(question.volume)
         if not possible:
             return False, reason
         if not question.labels:
@@ -88,7 +52,7 @@ class Logic:
 
     def can_refer(self, volume, roi):
         """(yes, why not): the text is the button's tooltip."""
-        possible, reason = self._can_ask(volume)
+        possible, reason = self.can_ask(volume)
         if possible and roi is None:
             return False, "Draw or choose an ROI around the thing to ask about."
         return possible, reason
@@ -99,14 +63,14 @@ class Logic:
         Boxes show in the slice views as they arrive; they are stored when all have.
         """
         try:
-            _require(*self.can_ground(question))
-            parcel = self._uploads.parcel(question.volume)
-            index, options = self._grounding_options(question)
+            require(*self.can_ground(question))
+            parcel = self.uploads.parcel(question.volume)
+            slices, options = self._grounding_options(question)
         except BirdError as error:
             on_error(error)
             return
         stream = _Stream(self.pool, question, on_progress or _ignore)
-        client = self._client
+        client = self.client
 
         def work(job):
             def ask(volume_id):
@@ -122,74 +86,113 @@ class Logic:
 
         def done(grounding):
             stream.close()
-            asked = summary(question, index)
-            on_done(grounding, self.findings.add(question.volume, grounding, asked))
+            asked = summary(question, slices)
+            rois = self.findings.add(question.volume, grounding, asked)
+            self.display.apply()
+            on_done(grounding, rois)
 
         def failed(error):
             stream.close()
             on_error(error)
 
-        self._start(work, done, failed)
+        self.start(work, done, failed)
 
-    def refer(self, question, roi, on_done, on_error, on_progress=None):
-        """What is in this ROI? `on_done(answers.Referring)`."""
+    def refer(self, question, roi, on_done, on_error, on_progress=None, task="roc"):
+        """What is in this ROI? `on_done(answers.Referring)`.
+
+        `task` is "roc" for its name, "rc" for a description.
+        """
         volume = question.volume
         try:
-            _require(*self.can_refer(volume, roi))
+            require(*self.can_refer(volume, roi))
             box_ras = geometry.boxOfRoi(volume, roi)
-            parcel = self._uploads.parcel(volume)
+            parcel = self.uploads.parcel(volume)
         except BirdError as error:
             on_error(error)
             return
-        client, window = self._client, _window(question)
+        client, window = self.client, _window(question)
 
         def work(job):
             def ask(volume_id):
-                return client.refer(
-                    volume_id,
-                    box_ras,
-                    plane=question.plane,
-                    window=window,
-                    cancelled=job.cancelled,
-                )
+                plane = question.plane
+                return client.refer(volume_id, box_ras, task, plane, window, job.cancelled)
 
             return self._deliver(job, client, parcel, ask, on_progress or _ignore)
 
-        self._start(work, on_done, on_error)
+        self.start(work, on_done, on_error)
 
-    def _can_ask(self, volume):
-        if self._client is None or self.health is None:
-            return False, "Connect to a server first."
-        if self._job is not None:
-            return False, "Wait for the answer, or cancel it."
-        address = self._client.address
-        if not address.is_loopback and not self.allow_remote:
-            return False, "{} is another computer: allow images to leave this one.".format(
-                address.host
-            )
+    def can_converse(self, question, words):
+        """(yes, why not) for a free question in words."""
+        possible, reason = self.can_ask(question.volume)
+        if possible and not words.strip():
+            return False, "Write a question."
+        return possible, reason
+
+    def converse(self, question, words, conversation, on_done, on_error, on_progress=None):
+        """A free question about the slice in view, going on from a Conversation.
+
+        `on_done(answers.Reply)`, after the turn was added to the conversation.
+        """
+        volume, plane = question.volume, question.plane
         try:
-            geometry.requireUsableVolume(volume)
-        except UnusableInput as error:
-            return False, error.advice
-        return True, ""
+            require(*self.can_converse(question, words))
+            index = views.currentSlice(self._scene, volume, plane)
+            parcel = self.uploads.parcel(volume)
+        except BirdError as error:
+            on_error(error)
+            return
+        client, window, volume_id = self.client, _window(question), volume.GetID()
+        prompt = conversation.prompt(words, volume_id)
+
+        def work(job):
+            def ask(stored):
+                return client.ask(stored, prompt, plane, index, window, job.cancelled)
+
+            return self._deliver(job, client, parcel, ask, on_progress or _ignore)
+
+        def done(reply):
+            conversation.add(words, reply, volume_id)
+            on_done(reply)
+
+        self.start(work, done, on_error)
+
+    def follow(self, conversation, anchor):
+        """Jumps to what a link of a conversation stands for, and outlines it."""
+        turn, part = conversation.link(anchor)
+        volume = self._scene.GetNodeByID(turn.volume_id)
+        if volume is None:
+            raise UnusableInput("That volume is no longer in the scene.", "Load it again.")
+        plane, index = turn.reply.plane, turn.reply.slice
+        boxes = part.boxes_norm if part is not None else ()
+        around = [geometry.cornersOfNormBox(volume, plane, index, box) for box in boxes]
+        whole = geometry.cornersOfNormBox(volume, plane, index, (0, 0, 1000, 1000))
+        middle_ras = np.mean(around or [whole], axis=(0, 1))
+        views.jumpToPosition(self._scene, geometry.toWorld(volume, [middle_ras])[0])
+        words = part.words if part is not None else ""
+        marked = [Box(words, index, 1.0, tuple(map(tuple, corners))) for corners in around]
+        self.pool.preview(volume, plane, marked)
 
     def _grounding_options(self, question):
-        """(slice index or None, keyword arguments of Client.ground)."""
+        """(slice range or None, keyword arguments of Client.ground)."""
         volume, plane = question.volume, question.plane
         options = {
             "plane": plane,
             "window": _window(question),
             "threshold": question.threshold,
         }
-        if not question.whole_volume:
-            index = geometry.currentSlice(self._scene, volume, plane)
-            return index, dict(options, slices=(index, index + 1))
-        return None, dict(options, near=self._slice_in_view(volume, plane))
+        if question.extent == CURRENT:
+            index = views.currentSlice(self._scene, volume, plane)
+            slices, near = (index, index + 1), None
+        else:
+            wanted = question.extent == VISIBLE
+            slices = views.visibleSlices(self._scene, volume, plane) if wanted else None
+            near = self._slice_in_view(volume, plane)
+        return slices, dict(options, slices=slices, near=near)
 
     def _slice_in_view(self, volume, plane):
         """The slice that the user looks at, or None where the views stand elsewhere."""
         try:
-            return geometry.currentSlice(self._scene, volume, plane)
+            return views.currentSlice(self._scene, volume, plane)
         except UnusableInput:
             return None
 
@@ -198,17 +201,7 @@ class Logic:
             words = "Sending {:.0f} of {:.0f} MB".format(done / 1e6, total / 1e6)
             job.report(on_progress, _SENDING_SHARE * done / max(total, 1), words)
 
-        return self._uploads.deliver(client, parcel, ask, sent, job.cancelled)
-
-    def _start(self, work, done, failed):
-        if self._job is not None:
-            failed(BirdError("Wait for the answer, or cancel it."))
-            return
-        self._job = Job(self._background, work, done, failed, self._job_is_over)
-        self._job.start()
-
-    def _job_is_over(self):
-        self._job = None
+        return self.uploads.deliver(client, parcel, ask, sent, job.cancelled)
 
 
 class _Stream:
@@ -233,11 +226,6 @@ class _Stream:
 
 def _window(question):
     return geometry.shownWindow(question.volume) if question.send_window else None
-
-
-def _require(possible, reason):
-    if not possible:
-        raise UnusableInput(reason, "")
 
 
 def _ignore(fraction, words):

@@ -7,10 +7,12 @@ the wrapper exist no earlier.
 
 from typing import Annotated
 
-from slicer import vtkMRMLMarkupsROINode, vtkMRMLScalarVolumeNode
+from slicer import vtkMRMLMarkupsROINode, vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
 from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrapper
 
+from .question import EXTENTS
 from .scene import PLANES
+from .segments import FILLS
 
 
 @parameterNodeWrapper
@@ -18,7 +20,10 @@ class BiRDParameterNode:
     volume: vtkMRMLScalarVolumeNode
     labels: str = ""  # one per line
     plane: Annotated[str, Choice(list(PLANES))] = "axial"
-    wholeVolume: bool = False  # else the slice in view
-    threshold: Annotated[float, WithinRange(0.0, 1.0)] = 0.5
+    extent: Annotated[str, Choice(list(EXTENTS))] = "current slice"
+    threshold: Annotated[float, WithinRange(0.0, 1.0)] = 0.5  # of the question
+    showFrom: Annotated[float, WithinRange(0.0, 1.0)] = 0.0  # of the display
+    fill: Annotated[str, Choice(list(FILLS))] = "box"
+    segmentation: vtkMRMLSegmentationNode  # that gets new segments; None: one of their own
     sendWindow: bool = True  # ask with the brightness that the user sees
     roi: vtkMRMLMarkupsROINode

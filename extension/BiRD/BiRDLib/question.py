@@ -6,6 +6,8 @@ Knows nothing about HTTP, nor where in the panel the parts come from.
 from dataclasses import dataclass
 from typing import Any, Tuple
 
+EXTENTS = CURRENT, VISIBLE, WHOLE = ("current slice", "visible range", "whole volume")
+
 
 @dataclass(frozen=True)
 class Question:
@@ -14,7 +16,7 @@ class Question:
     volume: Any  # vtkMRMLScalarVolumeNode or None
     labels: Tuple[str, ...] = ()
     plane: str = "axial"  # of the volume's own axes
-    whole_volume: bool = False  # else the slice that the user looks at
+    extent: str = CURRENT  # one of EXTENTS, as the user's slice views stand
     threshold: float = 0.5  # presence probability, 0..1, below which a label is absent
     send_window: bool = True  # ask with the brightness that the user sees
 
@@ -25,7 +27,7 @@ def question_of(parameters):
         volume=parameters.volume,
         labels=parse_labels(parameters.labels),
         plane=parameters.plane,
-        whole_volume=parameters.wholeVolume,
+        extent=parameters.extent,
         threshold=parameters.threshold,
         send_window=parameters.sendWindow,
     )
@@ -41,13 +43,17 @@ def parse_labels(text):
     return tuple(dict.fromkeys(label for label in labels if label))
 
 
-def summary(question, slice_index=None):
-    """The question in a few words, for folders and the log.
+def summary(question, slices=None):
+    """The question in a few words, for folders and the log; `slices`: (first, last + 1) or None.
 
-    >>> summary(Question(None, ("liver", "spleen")), 12)
+    >>> summary(Question(None, ("liver", "spleen")), (12, 13))
     'liver, spleen (axial 12)'
     """
     labels = ", ".join(question.labels)
     labels = labels if len(labels) <= 60 else labels[:57] + "..."
-    where = question.plane if slice_index is None else "{} {}".format(question.plane, slice_index)
+    where = question.plane
+    if slices is not None:
+        first, last = slices[0], slices[1] - 1
+        span = str(first) if first == last else "{}-{}".format(first, last)
+        where = "{} {}".format(question.plane, span)
     return "{} ({})".format(labels, where)

@@ -7,7 +7,6 @@ it is given.
 """
 
 import os
-from collections import namedtuple
 
 import numpy as np
 import slicer
@@ -17,11 +16,9 @@ from .errors import UnusableInput
 
 PLANES = ("axial", "coronal", "sagittal")
 _STACKED_ALONG = {"axial": 2, "coronal": 1, "sagittal": 0}  # RAS axis
+# RAS axes of a slice's picture, rightwards and downwards; both run against the axis.
+_SHOWN_ALONG = {"axial": (0, 1), "coronal": (0, 2), "sagittal": (1, 2)}
 _SIGNS = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)]) / 2.0
-
-# Where a slice view stands, in world: its middle, its axes (3, 3; the columns are the unit vectors
-# towards the right edge, towards the top edge and out of the picture) and its width in mm.
-Frame = namedtuple("Frame", "middle axes width_mm")
 
 
 def requireUsableVolume(volume):
@@ -126,7 +123,7 @@ def nearestRasAxes(ijk_to_ras):
 def sliceUnder(volume, plane, position_world):
     """Index of the `plane` slice that holds a world position; raises UnusableInput outside."""
     axis = sliceAxis(volume, plane)
-    position_ijk = _transformed(_worldToIjk(volume), [position_world])[0]
+    position_ijk = positionsIjk(volume, [position_world])[0]
     index = int(np.floor(position_ijk[axis] + 0.5))
     if not 0 <= index < shapeIjk(volume)[axis]:
         raise UnusableInput(
@@ -134,6 +131,11 @@ def sliceUnder(volume, plane, position_world):
             "Scroll into the volume, or ask about the whole volume.",
         )
     return index
+
+
+def positionsIjk(volume, positions_world):
+    """World positions (n, 3) as continuous voxel indices."""
+    return _transformed(_worldToIjk(volume), positions_world)
 
 
 def sliceNormalWorld(volume, plane):
@@ -148,64 +150,6 @@ def sliceNormalWorld(volume, plane):
     return normal / np.linalg.norm(normal)
 
 
-def currentSlice(scene, volume, plane):
-    """Index of the `plane` slice that the user looks at.
-
-    It is the slice in the middle of the slice view that faces the plane best (one that shows the
-    volume before one that does not), or the one under the crosshair where no view does.
-    """
-    normal = sliceNormalWorld(volume, plane)
-    views = [view for view in sliceViews(scene) if view.IsMappedInLayout()]
-    facing = [
-        (volume.GetID() in shownVolumeIds(view), abs(sliceFrame(view).axes[:, 2] @ normal), view)
-        for view in views
-    ]
-    facing = [entry for entry in facing if entry[1] > np.sqrt(0.5)]
-    if facing:
-        view = max(facing, key=lambda entry: entry[:2])[2]
-        return sliceUnder(volume, plane, sliceFrame(view).middle)
-    crosshair = scene.GetFirstNodeByClass("vtkMRMLCrosshairNode")
-    if crosshair is None:
-        raise UnusableInput(
-            "No slice view shows the {} plane.".format(plane), "Ask about the whole volume."
-        )
-    return sliceUnder(volume, plane, crosshair.GetCrosshairRAS())
-
-
-def sliceViews(scene):
-    """All slice nodes of the scene."""
-    nodes = scene.GetNodesByClass("vtkMRMLSliceNode")
-    nodes.UnRegister(None)
-    return [nodes.GetItemAsObject(n) for n in range(nodes.GetNumberOfItems())]
-
-
-def sliceFrame(view):
-    """Frame of a slice view."""
-    width, height = view.GetDimensions()[:2]
-    xy_to_ras = _array(view.GetXYToRAS())
-    middle = xy_to_ras @ [width / 2.0, height / 2.0, 0.0, 1.0]
-    axes = _array(view.GetSliceToRAS())[:3, :3]
-    return Frame(middle[:3], axes / np.linalg.norm(axes, axis=0), view.GetFieldOfView()[0])
-
-
-def layersOf(view):
-    """The vtkMRMLSliceCompositeNode of a slice view, or None before it has one."""
-    return slicer.vtkMRMLSliceLogic.GetSliceCompositeNode(view)
-
-
-def shownVolumeIds(view):
-    """IDs of the volumes in a slice view's layers."""
-    composite = layersOf(view)
-    if composite is None:
-        return set()
-    shown = (
-        composite.GetBackgroundVolumeID(),
-        composite.GetForegroundVolumeID(),
-        composite.GetLabelVolumeID(),
-    )
-    return {volume_id for volume_id in shown if volume_id}
-
-
 def boxOfRoi(volume, roi):
     """The ROI as a box along the volume's own axes: two opposite corners, 6 numbers, volume RAS.
 
@@ -214,17 +158,42 @@ def boxOfRoi(volume, roi):
     """
     if roi is None or roi.GetNumberOfControlPoints() == 0 or min(roi.GetSize()) <= 0:
         raise UnusableInput("No box is drawn.", "Draw an ROI around the thing to ask about.")
-    world_to_ijk = _worldToIjk(volume)
-    corners_world = _transformed(roi.GetObjectToWorldMatrix(), _SIGNS * np.array(roi.GetSize()))
-    corners_ijk = _transformed(world_to_ijk, corners_world)
-    limit = np.array(shapeIjk(volume)) - 0.5
-    low, high = np.maximum(corners_ijk.min(0), -0.5), np.minimum(corners_ijk.max(0), limit)
-    if (low >= high).any():
-        raise UnusableInput(
-            "{} lies outside {}.".format(roi.GetName(), volume.GetName()),
-            "Move it into the volume.",
-        )
+    low, high = _edgesIjk(volume, roi)
     return tuple((np.array([[*low, 1], [*high, 1]]) @ ijkToRas(volume).T)[:, :3].ravel().tolist())
+
+
+def boxesOnSlices(volume, plane, roi):
+    """[(slice index, corners (4, 3) in volume RAS)]: the ROI on every slice whose centre it holds.
+
+    The ROI is taken as in `boxOfRoi`; one thinner than a slice lies on the slice nearest to it.
+    """
+    low, high = _edgesIjk(volume, roi)
+    axis = sliceAxis(volume, plane)
+    a, b = [n for n in range(3) if n != axis]
+    indices = np.arange(np.ceil(low[axis] - 1e-6), np.floor(high[axis] + 1e-6) + 1)
+    if not indices.size:
+        middle = np.floor((low[axis] + high[axis]) / 2 + 0.5)
+        indices = np.clip([middle], 0, shapeIjk(volume)[axis] - 1)
+    boxes = []
+    for index in indices:
+        corners_ijk = np.full((4, 3), index)
+        corners_ijk[:, a] = [low[a], high[a], high[a], low[a]]
+        corners_ijk[:, b] = [low[b], low[b], high[b], high[b]]
+        matrix = ijkToRas(volume)
+        boxes.append((int(index), corners_ijk @ matrix[:3, :3].T + matrix[:3, 3]))
+    return boxes
+
+
+def boundsOfRoi(volume, roi):
+    """(center_ras, size_mm, axes_ras) of the smallest box along the volume's axes around an ROI."""
+    low, high = _edgesIjk(volume, roi)
+    matrix = ijkToRas(volume)
+    spacing = np.linalg.norm(matrix[:3, :3], axis=0)
+    axes_ras = matrix[:3, :3] / spacing
+    if np.linalg.det(axes_ras) < 0:
+        axes_ras[:, 2] *= -1
+    center_ras = matrix[:3, :3] @ ((low + high) / 2) + matrix[:3, 3]
+    return center_ras, (high - low) * spacing, axes_ras
 
 
 def slabOfSliceBox(volume, plane, corners_ras):
@@ -240,6 +209,29 @@ def slabOfSliceBox(volume, plane, corners_ras):
     return corners.mean(axis=0), size, np.column_stack([across, down, np.cross(across, down)])
 
 
+def cornersOfNormBox(volume, plane, index, box_norm):
+    """The corners (4, 3), volume RAS, of a box that a model wrote about a slice's picture.
+
+    `box_norm` is x0, y0, x1, y1 in 0..1000 of the picture, which shows the patient's right on the
+    left, anterior or superior on top, and on sagittal slices anterior on the left.
+    """
+    matrix, shape = ijkToRas(volume), np.array(shapeIjk(volume))
+    ras_axes = nearestRasAxes(matrix)
+    x0, y0, x1, y1 = np.array(box_norm) / 1000.0
+    corners_ijk = np.full((4, 3), float(index))
+    shares = np.array([[x0, x1, x1, x0], [y0, y0, y1, y1]])
+    for n, ras_axis in enumerate(_SHOWN_ALONG[plane]):
+        axis = ras_axes.index(ras_axis)
+        from_start = shares[n] if matrix[ras_axis, axis] < 0 else 1 - shares[n]
+        corners_ijk[:, axis] = from_start * shape[axis] - 0.5
+    return corners_ijk @ matrix[:3, :3].T + matrix[:3, 3]
+
+
+def toWorld(volume, positions_ras):
+    """Positions (n, 3) in the volume's RAS where the views show them."""
+    return _transformed(_toWorld(volume), positions_ras)
+
+
 def cornersWorld(volume, center_ras, size_mm, axes_ras):
     """The eight corners (8, 3) of an oriented box of the volume, where the views show them."""
     corners_ras = np.array(center_ras) + (_SIGNS * np.array(size_mm)) @ np.array(axes_ras).T
@@ -250,9 +242,29 @@ def placeRoi(roi, volume, center_ras, size_mm, axes_ras):
     """Puts an ROI node onto an oriented box of the volume; it moves with the volume."""
     object_to_ras = np.eye(4)
     object_to_ras[:3, :3], object_to_ras[:3, 3] = axes_ras, center_ras
-    roi.SetAndObserveTransformNodeID(volume.GetTransformNodeID())
+    moveTogether(roi, volume)
     roi.SetSize(*(float(length) for length in size_mm))
     roi.SetAndObserveObjectToNodeMatrix(_vtkMatrix(object_to_ras))
+
+
+def viewMatrices(view):
+    """(view pixels to world, slice axes to world) of a slice view, 4x4 each."""
+    return _array(view.GetXYToRAS()), _array(view.GetSliceToRAS())
+
+
+def layOnGrid(image, volume):
+    """Gives vtkOrientedImageData the grid of a volume; its extent says which part of it."""
+    image.SetGeometryFromImageToWorldMatrix(_vtkMatrix(ijkToRas(volume)))
+
+
+def moveTogether(node, volume):
+    """Puts a node under the volume's parent transform."""
+    node.SetAndObserveTransformNodeID(volume.GetTransformNodeID())
+
+
+def moveAlike(node, volume):
+    """Whether both are under the same parent transform, or under none."""
+    return node.GetTransformNodeID() == volume.GetTransformNodeID()
 
 
 def boxOfNode(roi):
@@ -269,12 +281,18 @@ def placePoint(point, position_world):
         point.SetNthControlPointPositionWorld(0, *map(float, position_world))
 
 
-def jumpTo(scene, roi):
-    """Scrolls all slice views to the middle of an ROI."""
-    middle = [0.0, 0.0, 0.0]
-    roi.GetCenterWorld(middle)
-    offset = slicer.vtkMRMLSliceNode.OffsetJumpSlice
-    slicer.vtkMRMLSliceNode.JumpAllSlices(scene, *middle, offset)
+def _edgesIjk(volume, roi):
+    """(low, high): the edges of the smallest box along the volume's axes that holds an ROI."""
+    corners_world = _transformed(roi.GetObjectToWorldMatrix(), _SIGNS * np.array(roi.GetSize()))
+    corners_ijk = positionsIjk(volume, corners_world)
+    limit = np.array(shapeIjk(volume)) - 0.5
+    low, high = np.maximum(corners_ijk.min(0), -0.5), np.minimum(corners_ijk.max(0), limit)
+    if (low >= high).any():
+        raise UnusableInput(
+            "{} lies outside {}.".format(roi.GetName(), volume.GetName()),
+            "Move it into the volume.",
+        )
+    return low, high
 
 
 def _isFrameOfSequence(volume):

@@ -7,13 +7,17 @@ where it faces the slices that were asked, elsewhere the findings' 3D boxes. Kno
 HTTP or Qt.
 """
 
+from contextlib import contextmanager
+
 import vtk
 
-from . import scene as geometry
+from . import views
 from .boxes import FindingBoxes, SliceBoxes
 from .findings import Findings, Row
 from .observing import Observing
 from .outline import Outline
+from .rows import drawn_stamp
+from .statuses import least_score
 
 POOL_SIZE = 8
 _MODIFIED = vtk.vtkCommand.ModifiedEvent
@@ -33,12 +37,16 @@ class SlicePool:
         self._scene = scene
         self._findings = Findings(scene)
         self._pools = {}  # slice node ID -> Outlines
+        self._threshold = 0.0
+        self._stamps = {}  # table node ID -> drawn_stamp when its boxes were made
         self._slices = {}  # table node ID -> SliceBoxes
         self._wholes = {}  # table node ID -> FindingBoxes
+        self._statuses = {}  # table node ID -> {finding: status}
         self._preview = None  # SliceBoxes of the question in flight
         self._onScene = Observing(self)
         self._onNodes = Observing(self)
         self._changing = False  # our own nodes come or go
+        self._paused = False
         self._onScene.addWithNode(scene, scene.NodeAddedEvent, self._onNodeChanged)
         self._onScene.addWithNode(scene, scene.NodeRemovedEvent, self._onNodeChanged)
         self._onScene.add(scene, scene.EndBatchProcessEvent, self._onBatchEnd)
@@ -51,8 +59,23 @@ class SlicePool:
         self._remove(outline for pool in self._pools.values() for outline in pool)
         self._pools = {}
 
+    def showFrom(self, threshold):
+        """Hides slice boxes of undecided findings with a score, 0..1, below the threshold."""
+        self._threshold = threshold
+        self._updateAll()
+
+    @contextmanager
+    def paused(self):
+        """Many changes, one update of the views at their end."""
+        self._paused = True
+        try:
+            yield
+        finally:
+            self._paused = False
+            self._updateAll()
+
     def preview(self, volume, plane, boxes):
-        """Shows answers.Box that are not in the table yet, in place of the last preview."""
+        """Shows answers.Box that are not in the table, in place of the last preview."""
         rows = [
             Row("", "", box.label, box.score, plane, box.slice, box.corners_ras, "", "")
             for box in boxes
@@ -67,12 +90,12 @@ class SlicePool:
     def refresh(self):
         """Looks for tables and views anew and shows what they say."""
         self._onNodes.stop()
-        self._slices, self._wholes = {}, {}
+        self._slices, self._wholes, self._statuses = {}, {}, {}
         for table in self._findings.tables():
             self._observeTable(table)
-        for view in geometry.sliceViews(self._scene):
+        for view in views.sliceViews(self._scene):
             self._onNodes.add(view, _MODIFIED, self._onViewChanged)
-            composite = geometry.layersOf(view)
+            composite = views.layersOf(view)
             if composite is not None:
                 self._onNodes.add(composite, _MODIFIED, self._onDisplayChanged)
         self._updateAll()
@@ -82,7 +105,8 @@ class SlicePool:
         return [outline.roi for outline in self._pools.get(view.GetID(), ()) if outline.visible]
 
     def _observeTable(self, table):
-        self._onNodes.add(table, _MODIFIED, self._onDataChanged)
+        self._onNodes.add(table, _MODIFIED, self._onTableChanged)
+        self._stamps[table.GetID()] = drawn_stamp(table)
         volume = self._findings.volume(table)
         if volume is not None:
             self._onNodes.add(volume, volume.TransformModifiedEvent, self._onDataChanged)
@@ -92,11 +116,13 @@ class SlicePool:
                 self._onNodes.add(roi, event, self._onFindingChanged)
 
     def _updateAll(self):
-        for view in geometry.sliceViews(self._scene):
+        if self._paused:
+            return
+        for view in views.sliceViews(self._scene):
             self._update(view)
 
     def _update(self, view):
-        frame = geometry.sliceFrame(view)
+        frame = views.sliceFrame(view)
         shown = self._crossed(view, frame)
         pool = self._pools.setdefault(view.GetID(), [])
         while len(pool) < len(shown):
@@ -109,18 +135,36 @@ class SlicePool:
 
     def _crossed(self, view, frame):
         """(boxes, index) of every slice box that a view has to show."""
-        volume_ids = geometry.shownVolumeIds(view)
+        volume_ids = views.shownVolumeIds(view)
         found = []
         for table in self._findings.tables():
             volume = self._findings.volume(table)
             if volume is not None and volume.GetID() in volume_ids:
-                visible = visibleFindings(self._findings.rois(table))
-                for boxes in self._boxesOf(table, volume):
-                    crossed = boxes.crossedBy(frame)
-                    found += [(boxes, n) for n in crossed if boxes.entries[n].finding in visible]
+                found += self._crossedOf(table, volume, frame)
         if self._preview is not None and self._preview.volume.GetID() in volume_ids:
             found += [(self._preview, n) for n in self._preview.crossedBy(frame)]
         return found
+
+    def _crossedOf(self, table, volume, frame):
+        visible = visibleFindings(self._findings.rois(table))
+        slices, wholes = self._boxesOf(table, volume)
+        statuses = self._statusesOf(table)
+        for boxes in (slices, wholes):
+            for n in boxes.crossedBy(frame):
+                entry = boxes.entries[n]
+                hidden = entry.finding not in visible or (
+                    boxes is slices and entry.finding in wholes.moved
+                )
+                least = least_score(statuses[entry.finding], self._threshold)
+                if not hidden and least is not None and entry.score >= least:
+                    yield boxes, n
+
+    def _statusesOf(self, table):
+        key = table.GetID()
+        if key not in self._statuses:
+            rows = self._findings.rows(table)
+            self._statuses[key] = {row.finding: row.status for row in rows}
+        return self._statuses[key]
 
     def _boxesOf(self, table, volume):
         """(SliceBoxes, FindingBoxes) of a table, made anew only after a change."""
@@ -131,7 +175,8 @@ class SlicePool:
             first = {row.finding: row for row in reversed(rows) if row.finding in rois}
             if key not in self._slices:
                 self._slices[key] = SliceBoxes(volume, rows)
-            self._wholes[key] = FindingBoxes(volume, rois, list(first.values()))
+            moved = self._findings.moved(table)
+            self._wholes[key] = FindingBoxes(volume, rois, list(first.values()), moved)
         return self._slices[key], self._wholes[key]
 
     def _newOutline(self, view):
@@ -159,6 +204,13 @@ class SlicePool:
         self._wholes = {}
         self._updateAll()
 
+    def _onTableChanged(self, table, event):
+        if self._stamps.get(table.GetID()) != drawn_stamp(table):
+            self.refresh()
+            return
+        self._statuses.pop(table.GetID(), None)
+        self._updateAll()
+
     def _onDataChanged(self, node, event):
         self.refresh()
 
@@ -175,7 +227,7 @@ class SlicePool:
 
     def _dropRemoved(self):
         """Forgets outlines and previews whose view, volume or own nodes have left the scene."""
-        alive = {view.GetID() for view in geometry.sliceViews(self._scene)}
+        alive = {view.GetID() for view in views.sliceViews(self._scene)}
         for view_id, pool in list(self._pools.items()):
             kept = [outline for outline in pool if view_id in alive and outline.isIn(self._scene)]
             self._pools[view_id] = kept

@@ -1,0 +1,107 @@
+"""One server and one question in flight: connect, ask off the GUI thread, cancel.
+
+Everything here runs on the GUI thread, except the `work` handed to `start`. Knows nothing about
+what is asked.
+"""
+
+from . import scene as geometry
+from .client import Client
+from .errors import BirdError, UnusableInput
+from .job import Job
+from .uploads import Uploads
+
+
+def require(possible, reason):
+    """Raises UnusableInput unless possible: what a button's tooltip says is also the error."""
+    if not possible:
+        raise UnusableInput(reason, "")
+
+
+class Session:
+    """At most one server, at most one question at a time.
+
+    `background` has `start(work)` and `post(callback)`; `make_client(url, token)` returns a
+    client.Client. Callbacks come on the GUI thread.
+    """
+
+    def __init__(self, background, make_client=Client):
+        self.health = None  # answers.Health of the connected server
+        self.client = None  # of the connected server
+        self.allow_remote = False  # the user agreed that images leave this computer
+        self.background = background
+        self.uploads = Uploads()
+        self._make_client = make_client
+        self._job = None
+
+    @property
+    def busy(self):
+        return self._job is not None
+
+    def cancel(self):
+        """Stops the question in flight; its `on_error` gets a Cancelled."""
+        if self._job is not None:
+            self._job.cancel()
+
+    def abandon(self):
+        """Stops the question in flight without a word, for a scene that closes."""
+        if self._job is not None:
+            self._job.abandon()
+            self._job = None
+
+    def disconnect(self):
+        self.abandon()
+        self.health = self.client = None
+
+    def connect(self, url, token, on_done, on_error):
+        """Says hello to a server; `on_done(answers.Health)`."""
+        self.disconnect()
+        try:
+            client = self._make_client(url, token)
+        except BirdError as error:
+            on_error(error)
+            return
+
+        def connected(health):
+            self.health, self.client = health, client
+            on_done(health)
+
+        self.start(lambda job: client.health(), connected, on_error)
+
+    def can_reach(self):
+        """(yes, why not) for what needs a server and sends no image."""
+        if self.client is None or self.health is None:
+            return False, "Connect to a server first."
+        return True, ""
+
+    def can_send(self, volume):
+        """(yes, why not) for what sends a volume to the server."""
+        possible, reason = self.can_reach()
+        if not possible:
+            return False, reason
+        address = self.client.address
+        if not address.is_loopback and not self.allow_remote:
+            return False, "{} is another computer: allow images to leave this one.".format(
+                address.host
+            )
+        try:
+            geometry.requireUsableVolume(volume)
+        except UnusableInput as error:
+            return False, error.advice
+        return True, ""
+
+    def can_ask(self, volume):
+        """(yes, why not) for a question about a volume."""
+        if self.can_reach()[0] and self.busy:
+            return False, "Wait for the answer, or cancel it."
+        return self.can_send(volume)
+
+    def start(self, work, done, failed):
+        """Runs `work(job)` on a worker, then `done(answer)` or `failed(BirdError)`."""
+        if self._job is not None:
+            failed(BirdError("Wait for the answer, or cancel it."))
+            return
+        self._job = Job(self.background, work, done, failed, self._over)
+        self._job.start()
+
+    def _over(self):
+        self._job = None
