@@ -6,11 +6,20 @@ from pathlib import Path
 from monailabel.interfaces.app import MONAILabelApp
 
 import bird_server.asgi  # noqa: F401  dresses MONAI Label's app: /bird routes, guard, JSON errors
+from bird_server.datastore import inside_datastore
+from bird_server.model_versions import versions_of
 from bird_server.service import DEFAULT_MODEL, current, in_use, open_service, use
 from bird_vlm.backend import Backend
 from bird_vlm.running import Running
 from bird_vlm.version import __version__
-from lib.infers.grounding import GroundingTask  # here: the app folder leaves sys.path after loading
+
+# All of `lib` is imported here: the app folder leaves sys.path after loading.
+from lib.batch import BatchGrounding
+from lib.infers.grounding import GroundingTask
+from lib.saving import take_label
+from lib.scoring import scoring_methods
+from lib.strategies import strategies
+from lib.trainers import ReviewedBoxes
 
 logger = logging.getLogger(__name__)
 _RUNNING = ("device", "precision", "quantize")
@@ -30,6 +39,8 @@ class BirdApp(MONAILabelApp):
                 choices["backend"] = Backend(conf["backend"], conf.get("dialect"))
             model = conf.get("model", DEFAULT_MODEL)
             use(open_service(Path(studies), model, Running(**choices)))
+        if current().review is not None:
+            versions_of(current()).restore()
         super().__init__(
             app_dir=app_dir,
             studies=studies,
@@ -39,10 +50,29 @@ class BirdApp(MONAILabelApp):
             version=__version__,
         )
 
+    def init_datastore(self):
+        return inside_datastore(self.studies)
+
     def init_infers(self):
         card = current().card
         logger.info("model %s on %s", card.id, card.device)
         return {"bird_grounding": GroundingTask()}
 
+    def init_trainers(self):
+        return {"bird": ReviewedBoxes()}
+
+    def init_strategies(self):
+        return strategies()
+
+    def init_scoring_methods(self):
+        return scoring_methods()
+
     def init_batch_infer(self):
-        return None
+        return BatchGrounding()
+
+    def batch_infer(self, request, datastore=None):
+        """Whether or not MONAI Label's own batches, which start a process, are switched on."""
+        return BatchGrounding()(request, datastore or self.datastore(), self.infer)
+
+    def on_save_label(self, image_id, label_id):
+        return take_label(self.datastore(), image_id, label_id)

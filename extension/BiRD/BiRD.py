@@ -26,13 +26,13 @@ from BiRDLib.logic import Logic
 from BiRDLib.review import Review
 from BiRDPanel.asking import Asking
 from BiRDPanel.casework import Casework
+from BiRDPanel.connecting import Connecting
 from BiRDPanel.reviewing import Reviewing
 from BiRDPanel.section import enable
 from BiRDPanel.using import Using
 
-SERVER_SETTING = "BiRD/server"
-DEFAULT_SERVER = "127.0.0.1:8000"
 PUMP_MS = 30
+IDLE_PUMP_MS = 500  # while nothing is asked, but a server of our own may say something
 
 
 class BiRD(ScriptedLoadableModule):
@@ -93,7 +93,6 @@ class BiRDWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._timer = qt.QTimer()
         self._timer.interval = PUMP_MS
         self._timer.timeout.connect(self.onPump)
-        self.ui.serverLineEdit.text = qt.QSettings().value(SERVER_SETTING, DEFAULT_SERVER)
         self._makeSections()
         self._connectSignals()
         self.addObserver(self.scene, self.scene.StartCloseEvent, self.onSceneStartClose)
@@ -103,6 +102,7 @@ class BiRDWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def cleanup(self):
         self._timer.stop()
+        self.connecting.close()
         self.reviewing.review.forget()
         self.logic.core.close()
         self._releaseParameterNode()
@@ -132,44 +132,30 @@ class BiRDWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.reviewing.showFrom(self.parameters.showFrom)
             self.update()
 
+    @property
+    def busy(self):
+        """Whether something is on its way."""
+        outbox = self.reviewing.review.outbox
+        return self.logic.core.busy or outbox.busy or self.connecting.starting
+
     def onPump(self):
+        was_busy = self.busy
         self.logic.background.pump()
-        if not self.logic.core.busy and not self.reviewing.review.outbox.busy:
-            self._timer.stop()
+        if was_busy and not self.busy:
+            self._rest()
             self.update()
 
-    def onConnect(self, *ignored):
-        self._say(_("Connecting ..."))
-        self.logic.core.connect(
-            self.ui.serverLineEdit.text,
-            self.ui.tokenLineEdit.text,
-            self.onConnected,
-            self.onConnectionFailed,
-        )
-        self.working()
+    def _rest(self):
+        """No answer is waited for; a server of our own may still have something to say."""
+        self._timer.interval = IDLE_PUMP_MS
+        if not self.connecting.local.running:
+            self._timer.stop()
 
-    def onConnected(self, health):
-        qt.QSettings().setValue(SERVER_SETTING, self.ui.serverLineEdit.text)
-        self._say(_("Connected: {model} on {device}").format(
-            model=health.model, device=health.device
-        ))  # fmt: skip
+    def connected(self, health):
+        """Another server is in use."""
         self.asking.connected(health)
         self.reviewing.review.outbox.send_all()
         self.working()
-
-    def onConnectionFailed(self, error):
-        self._say(error.advice)
-        self.update()
-
-    def onServerEdited(self, *ignored):
-        if self.logic.core.health is not None:
-            self.logic.core.disconnect()
-            self._say(_("Not connected"))
-            self.update()
-
-    def onAllowRemote(self, allowed):
-        self.logic.core.allow_remote = bool(allowed)
-        self.update()
 
     def onCancel(self, *ignored):
         self.logic.core.cancel()
@@ -177,18 +163,21 @@ class BiRDWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def working(self):
         """Something was asked."""
-        self._timer.start()
+        self._wake()
         self.update()
+
+    def _wake(self):
+        self._timer.interval = PUMP_MS
+        self._timer.start()
 
     def update(self):
         """Every button and list follows what is there now; what is on its way is waited for."""
-        if self.logic.core.busy or self.reviewing.review.outbox.busy:
-            self._timer.start()
+        if self.busy:
+            self._wake()
         if self.parameters is None:
             return
-        busy = self.logic.core.busy
-        enable(self.ui.connectButton, not busy, _("Wait for the answer, or cancel it."))
-        self.ui.cancelButton.enabled = busy
+        enable(self.ui.cancelButton, self.logic.core.busy, _("Nothing is being asked."),
+               _("Stop the question; what had come is dropped"))  # fmt: skip
         for section in self.sections:
             section.update()
 
@@ -200,18 +189,20 @@ class BiRDWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.logTextEdit.appendPlainText(words)
 
     def _makeSections(self):
+        self.connecting = Connecting(self)
         self.asking = Asking(self)
         self.reviewing = Reviewing(self)
         self.using = Using(self, self.reviewing)
         self.casework = Casework(self, self.reviewing)
-        self.sections = (self.asking, self.reviewing, self.using, self.casework)
+        self.sections = (
+            self.connecting,
+            self.asking,
+            self.reviewing,
+            self.using,
+            self.casework,
+        )
 
     def _connectSignals(self):
-        self.ui.connectButton.clicked.connect(self.onConnect)
-        self.ui.serverLineEdit.textEdited.connect(self.onServerEdited)
-        self.ui.serverLineEdit.returnPressed.connect(self.onConnect)
-        self.ui.tokenLineEdit.textEdited.connect(self.onServerEdited)
-        self.ui.allowRemoteCheckBox.toggled.connect(self.onAllowRemote)
         self.ui.cancelButton.clicked.connect(self.onCancel)
 
     def _useParameterNode(self):
@@ -237,10 +228,6 @@ class BiRDWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if self.parameters.showFrom != self.logic.core.display.threshold:
             self.reviewing.showFrom(self.parameters.showFrom)
         self.update()
-
-    def _say(self, words):
-        self.ui.statusLabel.text = words
-        self.log(words)
 
 
 class BiRDTest(ScriptedLoadableModuleTest):

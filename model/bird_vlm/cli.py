@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from bird_vlm.commands import convert, ground, models, preannotate, questions, serve
+from bird_vlm.commands import convert, ground, models, preannotate, questions, serve, view
 from bird_vlm.version import __version__
 
 app = typer.Typer(
@@ -36,6 +36,7 @@ app.command(epilog=questions.ASK_EPILOG)(questions.ask)
 app.command(epilog=preannotate.EPILOG)(preannotate.preannotate)
 app.command(epilog=convert.EPILOG)(convert.convert)
 app.command(epilog=serve.EPILOG)(serve.serve)
+app.command(epilog=view.EPILOG)(view.view)
 app.command(epilog=models.EPILOG)(models.models)
 
 

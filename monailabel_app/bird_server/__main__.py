@@ -7,12 +7,22 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from bird_server.serve import ServeError, serve
+from bird_server.access import Tokens
+from bird_server.logs import LOG_FORMATS
+from bird_server.serve import Access, ServeError, serve
 from bird_server.service import DEFAULT_MODEL
+from bird_server.token_files import token_of
 from bird_vlm.backend import CONCURRENCY, TIMEOUT_S, Backend
+from bird_vlm.dialects import DIALECTS
 from bird_vlm.endpoint_settings import KEY_VARIABLE
 from bird_vlm.errors import BadRequestError, BirdError
 from bird_vlm.running import PRECISIONS, QUANTIZATIONS, Running
+
+ROLES = (
+    "The write token may do everything. The read token (BIRD_READ_TOKEN, or its file) may look "
+    "(GET), and POST /bird/v1/refer and /ask, of which nothing is kept. Without tokens only this "
+    "machine may ask. /bird/v1/live and /ready need no token."
+)
 
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -24,15 +34,34 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--device", help="cpu or cuda; cuda where there is one")
     parser.add_argument("--precision", default="auto", help=f"{', '.join(PRECISIONS)}")
     parser.add_argument("--quantize", help=f"weights in {' or '.join(QUANTIZATIONS)}")
-    parser.add_argument("--token", help="what clients must send; better set BIRD_TOKEN")
+    secured = parser.add_argument_group("who may ask", ROLES)
+    secured.add_argument("--token", help="BIRD_TOKEN or a file is better: others see options")
+    secured.add_argument("--token-file", type=Path, help="one line: the write token")
+    secured.add_argument("--read-token-file", type=Path, help="one line: the read token")
+    secured.add_argument(
+        "--allow-origin", action="append", default=[], help="web pages that may ask; repeatable"
+    )
+    logged = parser.add_argument_group("the log")
+    logged.add_argument("--log-format", default="text", choices=LOG_FORMATS, help="(%(default)s)")
+    logged.add_argument(
+        "--log-questions", action="store_true", help="also free text, which may name patients"
+    )
     elsewhere = parser.add_argument_group("a model on another server")
     elsewhere.add_argument("--backend", help="OpenAI-compatible address, http://HOST:PORT/v1")
-    elsewhere.add_argument("--dialect", help="how the model writes boxes, such as qwen3-vl")
+    elsewhere.add_argument("--dialect", help=f"how it writes boxes: {', '.join(DIALECTS)}")
     elsewhere.add_argument("--key-variable", default=KEY_VARIABLE, help="it holds the key")
     elsewhere.add_argument("--concurrency", default=CONCURRENCY, type=int, help="(%(default)s)")
     elsewhere.add_argument("--timeout", default=TIMEOUT_S, type=float, help="s (%(default)s)")
     elsewhere.add_argument("--cache", type=Path, help="folder of answers")
     return parser.parse_args(argv)
+
+
+def access_of(given: dict[str, Any]) -> Access:
+    """Who may ask, and what is logged; takes these choices out of `given`. Raises BirdError."""
+    write = token_of("--token", given.pop("token"), given.pop("token_file"), "BIRD_TOKEN")
+    read = token_of("--read-token", None, given.pop("read_token_file"), "BIRD_READ_TOKEN")
+    origins = tuple(given.pop("allow_origin"))
+    return Access(Tokens(write, read), origins, given.pop("log_format"), given.pop("log_questions"))
 
 
 def running_of(given: dict[str, Any]) -> Running:
@@ -48,7 +77,7 @@ def running_of(given: dict[str, Any]) -> Running:
 def main(argv: list[str] | None = None) -> int:
     given = vars(arguments(argv))
     try:
-        serve(running=running_of(given), **given)
+        serve(running=running_of(given), access=access_of(given), **given)
     except (ServeError, BirdError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -1,172 +1,127 @@
 """The routes under /bird/v1: volumes in, boxes and words out.
 
 Turns HTTP into calls of the service and its answers into JSON; decides nothing about volumes,
-models or access.
+models or access. One question, one answer: `/ground`, `/refer` and `/ask` are jobs that end with
+the connection; those that outlive it are submitted to `/jobs`.
 """
 
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Body, FastAPI, Request, Response
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 
-from bird_server.errors import problem_of
-from bird_server.model import GroundingEvents
-from bird_server.service import Service, current
-from bird_vlm.contract import (
-    MAX_LABELS,
-    MAX_QUESTION_CHARACTERS,
-    PLANES,
-    GroundingRequest,
-    GroundingResult,
-    Progress,
-    ReferringRequest,
-    to_json,
+from bird_server.dependencies import ServiceInUse
+from bird_server.jobs import routes as job_routes
+from bird_server.jobs.job import Job
+from bird_server.jobs.questions import AskQuestion, GroundQuestion, Question, ReferQuestion
+from bird_server.jobs.routes import Client, told_result
+from bird_server.jobs.stopping import told_before_the_end
+from bird_server.jobs.streams import first_event, json_lines
+from bird_server.route_errors import failures
+from bird_server.service import Service, in_use
+from bird_server.volume_routes import router as volume_router
+from bird_server.wire import LINES, AskedJson, HealthJson, ReferredJson, health_of
+
+JOB_HEADER = "X-BiRD-Job"
+
+
+@asynccontextmanager
+async def jobs_of_this_server(_app: FastAPI) -> AsyncIterator[None]:
+    """From the first request to the last: jobs are taken up, and ended with the server."""
+    service = in_use()
+    if service is None:
+        yield
+        return
+    await run_in_threadpool(service.jobs.restore)
+    with told_before_the_end(service.jobs.stop):
+        yield
+    await run_in_threadpool(service.close)
+
+
+router = APIRouter(prefix="/bird/v1", tags=["BiRD"], lifespan=jobs_of_this_server)
+
+
+# `async` on purpose: needs no worker thread, so it answers whatever the others do.
+@router.get("/health", summary="What the server can do", response_model=HealthJson)
+async def health(service: ServiceInUse) -> dict[str, Any]:
+    """That the server answers; its model, its tasks, and the limits of what it takes."""
+    return health_of(service)
+
+
+@router.post(
+    "/ground",
+    summary="Where is it?",
+    response_class=StreamingResponse,
+    responses={200: LINES, **failures(404, 422, 429, 503)},
 )
-from bird_vlm.errors import BadRequestError
-from bird_vlm.version import __version__
+async def ground(
+    question: Annotated[GroundQuestion, Body()],
+    request: Request,
+    service: ServiceInUse,
+    client: Client,
+) -> StreamingResponse:
+    """One JSON object per line: progress per batch of slices, at last the result.
 
-API_VERSION = 1
-logger = logging.getLogger(__name__)
-router = APIRouter(prefix="/bird/v1", tags=["BiRD"])
-Window = tuple[float, float]
-
-
-async def service_in_use() -> Service:
-    """`async` on purpose: FastAPI would hand a plain function to a worker thread."""
-    return current()
-
-
-InUse = Annotated[Service, Depends(service_in_use)]
-
-
-class Body(BaseModel):
-    """A JSON body: unknown keys are typing mistakes, numbers are finite."""
-
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+    Leaving cancels before the next batch.
+    """
+    job = await answered(question, request, service, client)
+    lines = json_lines(job, service.jobs)
+    headers = {JOB_HEADER: job.job_id}
+    return StreamingResponse(lines, media_type="application/x-ndjson", headers=headers)
 
 
-class GroundBody(Body):
-    """Fields as in `bird_vlm.contract.GroundingRequest`."""
-
-    volume_id: str
-    labels: list[str] = Field(examples=[["liver", "spleen"]])
-    plane: str = "axial"
-    slices: tuple[int, int] | None = None
-    window: Window | None = None
-    threshold: float = 0.5
-    near: int | None = None
-    search: str = "exhaustive"
-
-    def request(self) -> GroundingRequest:
-        fields = self.model_dump(exclude={"volume_id"})
-        return GroundingRequest(**fields | {"labels": tuple(self.labels)})
-
-
-class ReferBody(Body):
-    """Fields as in `bird_vlm.contract.ReferringRequest`."""
-
-    volume_id: str
-    box_ras: tuple[float, float, float, float, float, float]
-    task: str = "roc"
-    plane: str = "axial"
-    window: Window | None = None
-
-    def request(self) -> ReferringRequest:
-        return ReferringRequest(**self.model_dump(exclude={"volume_id"}))
+@router.post(
+    "/refer",
+    summary="What is in this box?",
+    response_model=ReferredJson,
+    responses=failures(404, 422, 429, 503),
+)
+async def refer(
+    question: Annotated[ReferQuestion, Body()],
+    request: Request,
+    service: ServiceInUse,
+    client: Client,
+) -> Response:
+    """Its name (`roc`) or a description (`rc`), from the slice in the middle of the box."""
+    return only_result(await answered(question, request, service, client))
 
 
-class AskBody(Body):
-    """A question in words about one slice."""
-
-    volume_id: str
-    question: str = Field(min_length=1, max_length=MAX_QUESTION_CHARACTERS)
-    plane: str = "axial"
-    slice: int = Field(ge=0)
-    window: Window | None = None
-
-
-# `async` on purpose: needs no worker thread, so it answers while all of them wait for the device.
-@router.get("/health")
-async def health(service: InUse) -> dict[str, Any]:
-    """That the server answers, and what it can do."""
-    card = service.card
-    return {
-        "status": "ok",
-        "version": __version__,
-        "api": API_VERSION,
-        "model": {"id": card.id, "labels": card.labels, "device": card.device},
-        "planes": list(PLANES),
-        "limits": {"upload_bytes": service.store.limit_bytes, "labels": MAX_LABELS},
-    }
+@router.post(
+    "/ask",
+    summary="Ask about a slice",
+    response_model=AskedJson,
+    responses=failures(404, 422, 429, 503),
+)
+async def ask(
+    question: Annotated[AskQuestion, Body()],
+    request: Request,
+    service: ServiceInUse,
+    client: Client,
+) -> Response:
+    """A question in words about one slice, answered in words."""
+    return only_result(await answered(question, request, service, client))
 
 
-@router.put("/volumes", status_code=201)
-async def put_volume(
-    name: str, request: Request, response: Response, service: InUse
-) -> dict[str, Any]:
-    """Stores the body, a file called `name`; the same bytes are stored once."""
-    with service.store.receive(name) as upload:
-        async for chunk in request.stream():
-            upload.write(chunk)
-        volume, is_new = await run_in_threadpool(service.keep, upload)
-        volume_id = upload.volume_id
-    response.status_code = 201 if is_new else 200
-    return {"volume_id": volume_id, "volume": to_json(volume.geometry())}
+async def answered(question: Question, request: Request, service: Service, client: str) -> Job:
+    """A job that has told something; what is wrong with the question is a plain HTTP error."""
+    job = await run_in_threadpool(service.jobs.submit, question, client, durable=False)
+    first = await first_event(job, service.jobs, request)
+    if first.name not in ("progress", "result"):
+        told_result(job)
+    return job
 
 
-@router.post("/ground", response_class=StreamingResponse)
-def ground(body: GroundBody, service: InUse) -> StreamingResponse:
-    """Where is it? One JSON object per line: progress per batch, at last the result."""
-    request = body.request()
-    events = service.ground(service.volume(body.volume_id), request)
-    first = next(events)  # whatever is wrong with the request shows here, as a plain HTTP error
-    return StreamingResponse(ndjson(first, events), media_type="application/x-ndjson")
+def only_result(job: Job) -> Response:
+    fields = json.loads(told_result(job))
+    headers = {JOB_HEADER: job.job_id}
+    return Response(json.dumps(fields["result"]), 200, headers, "application/json")
 
 
-@router.post("/refer")
-def refer(body: ReferBody, service: InUse) -> dict[str, Any]:
-    """What is in this box?"""
-    request = body.request()
-    return to_json(service.refer(service.volume(body.volume_id), request))
-
-
-@router.post("/ask")
-def ask(body: AskBody, service: InUse) -> dict[str, Any]:
-    """A question about one slice."""
-    if body.plane not in PLANES:
-        raise BadRequestError(f"plane: must be one of {', '.join(PLANES)}, got {body.plane!r}")
-    volume = service.volume(body.volume_id)
-    return to_json(service.ask(volume, body.question, body.plane, body.slice, body.window))
-
-
-async def ndjson(first: Progress | GroundingResult, rest: GroundingEvents) -> AsyncIterator[str]:
-    """The events as lines; when the client leaves, the batch at work is the last one."""
-    event: Progress | GroundingResult | None = first
-    try:
-        while event is not None:
-            yield line(event_json(event))
-            event = await run_in_threadpool(next, rest, None)
-    except Exception as error:
-        # The status line is long sent: a failure can only be told in the stream.
-        logger.exception("grounding failed after its first batch")
-        yield line({"event": "error", **problem_of(error).body()})
-    finally:
-        rest.close()
-
-
-def event_json(event: Progress | GroundingResult) -> dict[str, Any]:
-    if isinstance(event, GroundingResult):
-        return {"event": "result", "result": to_json(event)}
-    boxes = [{"label": label, **to_json(box)} for label, box in event.boxes]
-    return {"event": "progress", "done": event.done, "total": event.total, "boxes": boxes}
-
-
-def line(value: dict[str, Any]) -> str:
-    return json.dumps(value, allow_nan=False) + "\n"
+router.include_router(volume_router)
+router.include_router(job_routes.router)

@@ -1,4 +1,4 @@
-"""The server: MONAI Label's app with our routes in front, our guard before them, our errors.
+"""The server: MONAI Label's app with our routes, our guard before them, our errors.
 
 `app` is what uvicorn serves. Importing this module is enough to dress the app of a server that
 was started by the plain `monailabel start_server` (MONAI Label has one app per process).
@@ -6,46 +6,67 @@ was started by the plain `monailabel start_server` (MONAI Label has one app per 
 
 from __future__ import annotations
 
-import logging
 import os
 
-from fastapi import APIRouter, FastAPI
+from fastapi import FastAPI
 from monailabel.app import app as monailabel_app
-from starlette.middleware.cors import CORSMiddleware
 
-from bird_server import api, infer_route
+from bird_server import (
+    api,
+    infer_route,
+    operations,
+    review_routes,
+    stock_routes,
+    task_routes,
+    version_routes,
+)
+from bird_server.access import Tokens
 from bird_server.errors import answer_as_json
 from bird_server.guard import Guard, Rules
+from bird_server.logs import keep_names_out
+from bird_server.origins import ListedOrigins
 from bird_server.volumes_store import limit_from_environment
+from bird_server.watching import Watching
 
 TOKEN_VARIABLE = "BIRD_TOKEN"
-# These write requests, file names and free text, which may name patients, into the log.
-_TALKATIVE = ("infer", "datastore", "session", "activelearning")
+READ_TOKEN_VARIABLE = "BIRD_READ_TOKEN"
+ORIGINS_VARIABLE = "BIRD_ALLOW_ORIGINS"  # separated by blanks
+_ROUTERS = (
+    api.router,
+    review_routes.router,
+    version_routes.router,
+    operations.router,
+    infer_route.router,
+    task_routes.router,
+    stock_routes.router,
+)
+_PAGES = {"/openapi.json", "/docs", "/", "/favicon.ico"}
 
 
 def rules_from_environment() -> Rules:
-    return Rules(limit_from_environment(), os.environ.get(TOKEN_VARIABLE) or None)
+    tokens = Tokens(
+        os.environ.get(TOKEN_VARIABLE) or None, os.environ.get(READ_TOKEN_VARIABLE) or None
+    )
+    origins = tuple(os.environ.get(ORIGINS_VARIABLE, "").split())
+    return Rules(limit_from_environment(), tokens, origins)
 
 
 def dress(app: FastAPI, rules: Rules) -> FastAPI:
-    """Puts our routes first, the guard before everything, and closes CORS."""
-    put_first(app, infer_route.router)
-    put_first(app, api.router)
+    """Our routes and the few stock ones that stay, the guard before them, CORS by list only."""
+    pages = [route for route in app.router.routes if getattr(route, "path", None) in _PAGES]
+    app.router.routes[:] = pages
+    for router in _ROUTERS:
+        app.include_router(router)
+    app.router.routes += stock_routes.kept_routes()
     answer_as_json(app)
-    app.user_middleware[:] = [m for m in app.user_middleware if m.cls is not CORSMiddleware]
+    app.user_middleware[:] = []
     app.middleware_stack = None  # built anew at the next request, also when already serving
-    app.add_middleware(Guard, rules=rules)
-    for name in _TALKATIVE:
-        logging.getLogger(f"monailabel.endpoints.{name}").setLevel(logging.WARNING)
+    app.add_middleware(Guard, rules=rules)  # the innermost; each further one goes around
+    if rules.origins:
+        app.add_middleware(ListedOrigins, origins=rules.origins)
+    app.add_middleware(Watching)
+    keep_names_out()
     return app
-
-
-def put_first(app: FastAPI, router: APIRouter) -> None:
-    """Routes are tried in order: ours must stand before the ones they replace."""
-    routes = app.router.routes
-    before = len(routes)
-    app.include_router(router)
-    routes[:] = routes[before:] + routes[:before]
 
 
 app = dress(monailabel_app, rules_from_environment())

@@ -1,28 +1,40 @@
-"""Who may talk to this server, and which paths and sizes it lets in, on every route.
+"""The guard before every route, ours and MONAI Label's: who asks, for what, and how much.
 
-Stands before our routes and before MONAI Label's own, some of which would follow `..` out of the
-studies folder. Knows nothing about what the routes do.
+Some of MONAI Label's own routes would follow `..` out of the studies folder, start processes or
+unpack archives; those that nobody here uses are closed. The rules themselves are in `access`,
+`names`, `texts` and `bodies`. Knows nothing about what the routes do.
 """
 
 from __future__ import annotations
 
-import hmac
-import ipaddress
 import re
-from dataclasses import dataclass
-from urllib.parse import parse_qsl, urlsplit
+from dataclasses import dataclass, field
+from urllib.parse import parse_qsl
 
 from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from bird_server.access import LOOKING, Tokens, check_caller
+from bird_server.bodies import (
+    UPLOAD_PATH,
+    body_limit,
+    check_length,
+    is_form,
+    limited,
+    with_checked_json,
+)
 from bird_server.errors import ApiError
+from bird_server.names import is_inside, path_refused
+from bird_server.texts import check_text
 
-JSON_LIMIT_BYTES = 1 << 20
-_LOOPBACK_NAMES = {"localhost", "ip6-localhost"}
-_DRIVE = re.compile(r"[A-Za-z]:")
-# Routes of MONAI Label that are broken, that start second processes, or that nobody here uses.
-_CLOSED = re.compile(r"/(batch|proxy|logs|reload|infer/wsi|infer/wsi_v2)(/|$)")
-_CLOSED_TO_WRITING = re.compile(r"/model(/|$)")
+MAX_HEADERS = 100
+MAX_PATH_CHARACTERS = 2_000
+MAX_QUERY_BYTES = 8_000
+MAX_QUERY_FIELDS = 100
+# Broken, dangerous, or of no use here: proxies, weights, archives, other viewers.
+_CLOSED = re.compile(
+    r"/(proxy|logs|reload|ohif|static|model|infer/wsi|infer/wsi_v2|datastore/dataset)(/|$)"
+)
 
 
 @dataclass(frozen=True)
@@ -30,7 +42,8 @@ class Rules:
     """What the guard enforces."""
 
     upload_bytes: int  # largest body of an upload
-    token: str | None = None  # without one, only this machine may ask
+    tokens: Tokens = field(default_factory=Tokens)  # without any, only this machine may ask
+    origins: tuple[str, ...] = ()  # web pages that may ask, such as https://viewer.example
 
 
 class Guard:
@@ -41,134 +54,74 @@ class Guard:
         self._rules = rules
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
-            return
+        elif scope["type"] == "http":
+            await self._guarded(scope, receive, send)
+        else:  # no route here speaks WebSocket
+            await send({"type": "websocket.close", "code": 1008})
+
+    async def _guarded(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            headers = Headers(scope=scope)
-            check_caller(scope, headers, self._rules.token)
-            check_paths(scope)
-            limit = body_limit(scope["path"], self._rules)
-            check_length(headers, limit)
+            receive = await self._checked(scope, receive)
         except ApiError as error:
             await error.problem.response()(scope, receive, send)
             return
-        await self._app(scope, limited(receive, limit), send)
+        await self._app(scope, receive, send)
+
+    async def _checked(self, scope: Scope, receive: Receive) -> Receive:
+        """The body's checked messages. Raises ApiError."""
+        headers, path, rules = Headers(scope=scope), scope["path"], self._rules
+        scope["bird.role"] = check_caller(scope, headers, rules.tokens, rules.origins).value
+        check_sizes(scope)
+        check_paths(scope)
+        check_query(scope)
+        limit = body_limit(path, headers, rules.upload_bytes)
+        check_length(headers, limit)
+        receive = limited(receive, limit)
+        has_file = path.rstrip("/") == UPLOAD_PATH or is_form(headers)
+        if has_file or scope["method"] in LOOKING:
+            return receive
+        return await with_checked_json(receive)
 
 
-def check_caller(scope: Scope, headers: Headers, token: str | None) -> None:
-    """A bearer token where one is set; otherwise this machine alone, and no foreign web page."""
-    if token:
-        check_token(headers.get("authorization", ""), token)
-    else:
-        check_is_local(scope, headers)
-    origin = headers.get("origin")
-    if origin and urlsplit(origin).netloc != headers.get("host"):
+def check_sizes(scope: Scope) -> None:
+    """Few headers, a short path and a short query."""
+    too_large = (
+        len(scope["headers"]) > MAX_HEADERS
+        or len(scope["path"]) > MAX_PATH_CHARACTERS
+        or len(scope["query_string"]) > MAX_QUERY_BYTES
+    )
+    if too_large:
         raise ApiError(
-            403, "cross_origin", f"web pages of {origin[:80]} may not ask", "Ask from no web page."
+            431,
+            "too_large",
+            f"at most {MAX_HEADERS} headers, {MAX_PATH_CHARACTERS} characters of path and "
+            f"{MAX_QUERY_BYTES} bytes of query are taken",
+            "Send less.",
         )
-
-
-def check_token(authorization: str, token: str) -> None:
-    kind, _, given = authorization.partition(" ")
-    same = hmac.compare_digest(given.strip().encode(), token.encode())
-    if kind.lower() != "bearer" or not same:
-        raise ApiError(
-            401,
-            "unauthorized",
-            "this server needs its token" if not authorization else "this token is not valid",
-            "Send the header 'Authorization: Bearer TOKEN' with the server's token.",
-        )
-
-
-def check_is_local(scope: Scope, headers: Headers) -> None:
-    """Peer and Host header must be this machine's (the latter defeats DNS rebinding)."""
-    peer = (scope.get("client") or ("", 0))[0]
-    host = urlsplit(f"//{headers.get('host', '')}").hostname or ""
-    if not (is_loopback(peer) and is_loopback(host)):
-        raise ApiError(
-            403,
-            "token_required",
-            "without a token this server answers only its own machine, as 127.0.0.1 or localhost",
-            "Set BIRD_TOKEN on the server, restart it, and send the token.",
-        )
-
-
-def is_loopback(host: str) -> bool:
-    """Whether `host`, a name or an address, can only be this machine.
-
-    >>> is_loopback("127.0.0.1"), is_loopback("localhost"), is_loopback("0.0.0.0")
-    (True, True, False)
-    """
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host.lower() in _LOOPBACK_NAMES
 
 
 def check_paths(scope: Scope) -> None:
-    """No way out of a folder in the path or in any query value, and no closed route."""
+    """No way out of a folder in the path, and no closed route."""
     path = scope["path"]
     if not is_inside(path.removeprefix("/").removesuffix("/")):
-        raise _path_refused("path")
-    writes = scope["method"] not in ("GET", "HEAD")
-    if _CLOSED.match(path) or (writes and _CLOSED_TO_WRITING.match(path)):
+        raise path_refused("path")
+    if _CLOSED.match(path):
         raise ApiError(404, "closed", f"{path} is closed on this server", "GET /docs lists routes.")
-    for key, value in parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True):
+
+
+def check_query(scope: Scope) -> None:
+    """No way out of a folder, and no control token, in any value or key of the query."""
+    try:
+        query = scope["query_string"].decode("latin-1")
+        fields = parse_qsl(query, keep_blank_values=True, max_num_fields=MAX_QUERY_FIELDS)
+    except ValueError as error:
+        raise ApiError(
+            400, "bad_request", f"query: at most {MAX_QUERY_FIELDS} fields", "Send fewer."
+        ) from error
+    for key, value in fields:
+        check_text("a key of the query", key)
         if value and not is_inside(value):
-            raise _path_refused(key)
-
-
-def is_inside(path: str) -> bool:
-    """Whether a relative path stays inside its folder, whatever the operating system.
-
-    >>> is_inside("case 1/scan.nii.gz"), is_inside("a/../../b"), is_inside("C:/x"), is_inside("/a")
-    (True, False, False, False)
-    """
-    parts = path.replace("\\", "/").split("/")
-    if path and ("" in parts or _DRIVE.match(path)):
-        return False
-    return not {".", ".."} & set(parts) and all(c.isprintable() for c in path)
-
-
-def body_limit(path: str, rules: Rules) -> int:
-    """The largest body in bytes: our JSON routes need little, uploads much."""
-    is_json = path.startswith("/bird/") and path.rstrip("/") != "/bird/v1/volumes"
-    return min(JSON_LIMIT_BYTES, rules.upload_bytes) if is_json else rules.upload_bytes
-
-
-def check_length(headers: Headers, limit: int) -> None:
-    """The announced length; a body that announces none is counted as it comes."""
-    announced = headers.get("content-length", "0")
-    if not announced.isascii() or not announced.isdigit():
-        raise ApiError(400, "bad_request", "Content-Length is no number", "Send a valid length.")
-    if int(announced) > limit:
-        raise _too_large(limit)
-
-
-def limited(receive: Receive, limit: int) -> Receive:
-    """`receive` that stops a body after `limit` bytes."""
-    received = 0
-
-    async def receive_limited() -> Message:
-        nonlocal received
-        message = await receive()
-        received += len(message.get("body", b""))
-        if received > limit:
-            raise _too_large(limit)
-        return message
-
-    return receive_limited
-
-
-def _path_refused(where: str) -> ApiError:
-    return ApiError(
-        400,
-        "bad_path",
-        f"{where[:80]!r}: absolute paths, '.', '..', drives and control characters are refused",
-        "Name a file of the studies folder, relative to it.",
-    )
-
-
-def _too_large(limit: int) -> ApiError:
-    return ApiError(413, "too_large", f"at most {limit} bytes are taken here", "Send less.")
+            raise path_refused(key)
+        check_text(key[:80], value)

@@ -6,10 +6,12 @@ torch is imported only when an engine is loaded.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Protocol
 
+from bird_server.review.fingerprint import DIGITS, fingerprint
 from bird_vlm.contract import (
     AskingResult,
     GroundingRequest,
@@ -36,6 +38,7 @@ class Card(Protocol):
     id: str
     labels: dict[str, list[str]]  # modality -> labels; empty = open vocabulary
     device: str
+    note: str  # what whoever uses it should know of its boxes
 
 
 class Model(Protocol):
@@ -43,6 +46,10 @@ class Model(Protocol):
 
     @property
     def card(self) -> Card: ...
+
+    @property
+    def version(self) -> str:
+        """16 hex digits that tell these weights from all others."""
 
     def grounding_events(self, volume: Volume, request: GroundingRequest) -> GroundingEvents:
         """Progress per batch, at last the result. Raises BirdError before the first event."""
@@ -63,11 +70,11 @@ class Model(Protocol):
 class BirdModel:
     """The engine and the questions that `bird_vlm.volume` puts to it, as one `Model`."""
 
-    def __init__(self, engine: Engine, used: Usage | None = None) -> None:
+    def __init__(self, engine: Engine, version: str, used: Usage | None = None) -> None:
         """`used` counts what a server elsewhere answers, for the log."""
         from bird_vlm import volume  # imports torch
 
-        self._engine, self._used = engine, used
+        self._engine, self.version, self._used = engine, version, used
         self._questions = volume
 
     @classmethod
@@ -80,7 +87,7 @@ class BirdModel:
         from bird_vlm.engine import load_engine  # imports torch
 
         engine = load_engine(name, running)
-        return cls(engine, engine.used if running.backend else None)
+        return cls(engine, version_of(name, running), engine.used if running.backend else None)
 
     @property
     def card(self) -> Card:
@@ -105,3 +112,13 @@ class BirdModel:
         window: tuple[float, float] | None,
     ) -> AskingResult:
         return self._questions.ask(self._engine, volume, question, plane, index, window)
+
+
+def version_of(name: str, running: Running) -> str:
+    """The fingerprint of a model's folder; of its address, where a server elsewhere runs it."""
+    if running.backend is not None:
+        address = f"{running.backend.url}\0{name}".encode()
+        return hashlib.blake2b(address, digest_size=DIGITS // 2).hexdigest()
+    from bird_vlm.catalogue.names import model_path
+
+    return fingerprint(model_path(name))

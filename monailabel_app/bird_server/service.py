@@ -1,94 +1,174 @@
-"""The one model and the stored volumes of this process, and questions to the one about the others.
+"""The model, the stored volumes and the reviews of this process, and questions that join them.
 
-One inference runs at a time; a long grounding gives way to other questions between its batches.
-Knows nothing about HTTP.
+Every question goes through the queue of `jobs`, so that one thread at a time asks a model and a
+long grounding gives way to others between its batches. Knows nothing about HTTP.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from cachetools import LRUCache
 
-from bird_server.fair_lock import FairLock
+from bird_server.archive import unpack_series
+from bird_server.expansion import check_expansion
+from bird_server.jobs.crew import Crew, Load
+from bird_server.jobs.ended import Ended
+from bird_server.jobs.job import Job, Tap
+from bird_server.jobs.jobs import Jobs
+from bird_server.jobs.journal import Journal
+from bird_server.jobs.questions import Kind
+from bird_server.jobs.queue import FairQueue, QueueLimits
+from bird_server.jobs.steps import Answer, Kept, Source, Steps, asking, grounding, referring
 from bird_server.model import BirdModel, Card, GroundingEvents, Model
-from bird_server.volumes_store import Upload, VolumesStore, limit_from_environment
+from bird_server.review.review import Review
+from bird_server.uploads import Upload
+from bird_server.volumes_store import StoredVolume, VolumesStore, limits_from_environment
 from bird_vlm.contract import (
     AskingResult,
     GroundingRequest,
+    GroundingResult,
     Plane,
     ReferringRequest,
     ReferringResult,
+    to_json,
 )
-from bird_vlm.errors import BadVolumeError
+from bird_vlm.errors import BadVolumeError, BirdError
 from bird_vlm.running import Running
 from bird_vlm.volumes import Volume, read_volume
 
 DEFAULT_MODEL = "bird-mini"
-VOLUMES_IN_MEMORY = 3
+BYTES_IN_MEMORY = 2 << 30  # of the voxels of volumes that were asked about last
+INSIDE = "this process"  # as a client: the tasks of MONAI Label
+logger = logging.getLogger(__name__)
 
 
 class Service:
     """Answers questions about stored volumes; safe to call from many threads."""
 
-    def __init__(self, store: VolumesStore, load_model: Callable[[], Model]) -> None:
-        self.store = store
-        self._load_model = load_model
-        self._model: Model | None = None
-        self._loading = threading.Lock()
-        self._device = FairLock()
-        self._volumes: LRUCache[str, Volume] = LRUCache(VOLUMES_IN_MEMORY)
+    def __init__(
+        self,
+        store: VolumesStore,
+        load: Load,
+        model: str = DEFAULT_MODEL,
+        devices: Sequence[str | None] = (None,),
+        review: Review | None = None,
+        journal: Journal | None = None,
+        limits: QueueLimits | None = None,
+        ended: Ended | None = None,
+    ) -> None:
+        """`load` makes a model ready on one of `devices`; None = its own choice."""
+        self.store, self.review = store, review
+        queue = FairQueue(limits or QueueLimits())
+        self._crew = Crew(load, model, devices, queue)
+        self.jobs = Jobs(self._crew, queue, self, store, journal, ended)
+        self._volumes: LRUCache[str, Volume] = LRUCache(BYTES_IN_MEMORY, _size_bytes)
         self._reading = threading.Lock()
 
     @property
     def model(self) -> Model:
-        """The model, loaded at the first call. Raises CheckpointError."""
-        with self._loading:
-            if self._model is None:
-                self._model = self._load_model()
-            return self._model
+        """The model in use, loaded at the first call. Raises CheckpointError."""
+        return self._crew.model
 
     @property
     def card(self) -> Card:
         return self.model.card
 
-    def keep(self, upload: Upload) -> tuple[Volume, bool]:
-        """Stores a whole upload; its volume, and whether it is new. Raises BadVolumeError."""
-        if self.store.holds(upload.volume_id):
-            return self.volume(upload.volume_id), False
-        upload.flush()
-        volume = read_named(upload.path, upload.name)
-        self.store.keep(upload)
-        with self._reading:
-            self._volumes[upload.volume_id] = volume
-        return volume, True
+    @property
+    def version(self) -> str:
+        """The fingerprint of the weights in use."""
+        return self.model.version
+
+    @property
+    def is_loaded(self) -> bool:
+        return self._crew.is_loaded
+
+    def workers(self) -> list[dict[str, str]]:
+        """Device and state (idle, busy, out) of each."""
+        return self._crew.workers()
+
+    def swap(self, model: str) -> None:
+        """Loads `model` beside the one in use, then puts it in its place between two batches.
+
+        Jobs under way end with the one they began with. Raises CheckpointError where it cannot be
+        loaded; the old one stays.
+        """
+        self._crew.swap(model)
+
+    def close(self) -> None:
+        """Ends the batches at work and closes the reviews; may be called twice."""
+        self.jobs.stop()
+        if self.review is not None:
+            self.review.store.close()
+
+    def keep(self, upload: Upload) -> tuple[StoredVolume, bool]:
+        """Stores a whole upload; what is known of it, and whether it is new.
+
+        Raises BadVolumeError, BadArchiveError, StoreFullError.
+        """
+        is_new = not self.store.holds(upload.volume_id)
+        if is_new:
+            upload.flush()
+            self._take_in(upload)
+        else:
+            known = self.stored(upload.volume_id)
+            self.store.use(upload.volume_id)
+            self.store.describe(upload.volume_id, upload.name, known.volume_digest, known.geometry)
+        return self.stored(upload.volume_id), is_new
+
+    def stored(self, volume_id: str) -> StoredVolume:
+        """What is known of a stored volume. Raises UnknownVolumeError."""
+        if not self.store.is_described(volume_id):
+            volume = self.volume(volume_id)
+            self.store.describe(volume_id, volume_id, volume.digest, to_json(volume.geometry()))
+        return self.store.about(volume_id)
+
+    def digest_of(self, volume_id: str) -> str:
+        """By which reviews know a stored volume. Raises UnknownVolumeError."""
+        return self.stored(volume_id).volume_digest
 
     def volume(self, volume_id: str) -> Volume:
-        """A stored volume; the last few stay in memory. Raises UnknownVolumeError."""
-        path = self.store.path(volume_id)
-        with self._reading:
-            if volume_id not in self._volumes:
-                self._volumes[volume_id] = read_named(path, volume_id)
-            return self._volumes[volume_id]
+        """A stored volume; the last ones stay in memory.
 
-    def ground(self, volume: Volume, request: GroundingRequest) -> GroundingEvents:
-        """Progress per batch, at last the result; closing it cancels before the next batch."""
-        events = self.model.grounding_events(volume, request)
-        try:
-            while True:
-                with self._device:
-                    event = next(events, None)
-                if event is None:
-                    return
-                yield event
-        finally:
-            events.close()
+        Raises UnknownVolumeError, and BadVolumeError where the file was damaged since.
+        """
+        path = self.store.use(volume_id)
+        with self._reading:
+            volume = self._volumes.get(volume_id)
+            if volume is None:
+                volume = read_named(path, volume_id)
+                self._remember(volume_id, volume)
+            return volume
+
+    def remove(self, volume_id: str) -> None:
+        """Raises UnknownVolumeError, VolumeInUseError."""
+        self.store.remove(volume_id)
+        with self._reading:
+            self._volumes.pop(volume_id, None)
+
+    def ground(
+        self,
+        volume: Volume,
+        request: GroundingRequest,
+        source: Source | None = None,
+        client: str = INSIDE,
+    ) -> GroundingEvents:
+        """Progress per batch, at last the result; closing it cancels before the next batch.
+
+        The result is kept for review where the source is told.
+        """
+        steps = partial(grounding, volume, source, request, self)
+        yield from self._events("ground", steps, client)
 
     def refer(self, volume: Volume, request: ReferringRequest) -> ReferringResult:
-        with self._device:
-            return self.model.refer(volume, request)
+        (result,) = self._events("refer", partial(referring, volume, request), INSIDE)
+        return result
 
     def ask(
         self,
@@ -98,8 +178,79 @@ class Service:
         index: int,
         window: tuple[float, float] | None,
     ) -> AskingResult:
-        with self._device:
-            return self.model.ask(volume, question, plane, index, window)
+        steps = partial(asking, volume, question, plane, index, window)
+        (result,) = self._events("ask", steps, INSIDE)
+        return result
+
+    # What jobs need beside the devices.
+
+    def sourced_volume(self, volume_id: str) -> tuple[Volume, Source]:
+        """A stored volume. Raises UnknownVolumeError."""
+        return self.volume(volume_id), Source(self.stored(volume_id).name, volume_id)
+
+    def put_forward(
+        self, volume: Volume, source: Source, result: GroundingResult, version: str
+    ) -> Kept:
+        """Proposes an answer for review; what goes wrong with that is a warning."""
+        if self.review is None:
+            return Kept()
+        try:
+            places = (source.volume_id, source.study)
+            proposed = self.review.propose(volume, source.name, result, version, *places)
+        except BirdError as error:
+            logger.warning("an answer is not kept for review (%s)", type(error).__name__)
+            return Kept(warnings=(f"this answer is not kept for review: {error}",))
+        return Kept({"volume_digest": volume.digest, **asdict(proposed)})
+
+    def told(self, error: Exception, job_id: str = "") -> dict[str, Any]:
+        """`error` as its client should read it: status, error, detail, hint."""
+        from bird_server.errors import problem_of  # which asks this module for labels
+
+        problem = problem_of(error)
+        if problem.error == "server_error":
+            logger.error("job %s failed", job_id, exc_info=error)
+            problem = replace(problem, detail=f"the server failed in job {job_id}")
+        return {"status": problem.status, **problem.body()}
+
+    def _take_in(self, upload: Upload) -> None:
+        place = upload.path
+        check_upload(upload)
+        if upload.suffix == ".zip":
+            unpack_series(upload.path, upload.series)
+            place = upload.series
+        volume = read_named(place, upload.name)
+        self.store.keep(upload, volume.digest, to_json(volume.geometry()))
+        with self._reading:
+            self._remember(upload.volume_id, volume)
+
+    def _remember(self, volume_id: str, volume: Volume) -> None:
+        if _size_bytes(volume) <= BYTES_IN_MEMORY:
+            self._volumes[volume_id] = volume
+
+    def _events(self, kind: Kind, steps: partial[Steps], client: str) -> GroundingEvents:
+        tap: Tap = Tap()
+        job = self.jobs.take_on(Job(kind, steps, client, tap=tap))
+        try:
+            while not isinstance(heard := tap.get(), Answer | Exception):
+                yield heard.event
+        finally:
+            self.jobs.cancel(job)
+        if isinstance(heard, Exception):
+            raise heard
+        yield heard.value
+
+
+def _size_bytes(volume: Volume) -> int:
+    return volume.array.nbytes
+
+
+def check_upload(upload: Upload) -> None:
+    """Refuses what would become too large. Raises BadVolumeError, which names the upload."""
+    try:
+        if upload.suffix != ".zip":
+            check_expansion(upload.path)
+    except BadVolumeError as error:
+        raise BadVolumeError(f"{upload.name}: {error}") from error
 
 
 def read_named(path: Path, name: str) -> Volume:
@@ -117,9 +268,25 @@ _in_use: Service | None = None
 
 
 def open_service(studies: Path, model: str, running: Running) -> Service:
-    """A service that keeps uploads beside the studies, in a folder that is no image folder."""
-    store = VolumesStore(studies / ".bird" / "volumes", limit_from_environment())
-    return Service(store, lambda: BirdModel.load(model, running))
+    """A service that keeps uploads, reviews and jobs beside the studies, in a folder of its own.
+
+    `running.device` may name several devices, as in "cuda:0,cuda:1": each gets a worker. Raises
+    BirdError for settings, and for reviews that cannot be opened.
+    """
+    private = studies / ".bird"
+    devices = (running.device or "").split(",")
+
+    def load(name: str, device: str | None) -> Model:
+        return BirdModel.load(name, replace(running, device=device))
+
+    return Service(
+        VolumesStore(private / "volumes", limits_from_environment()),
+        load,
+        model,
+        [device.strip() or None for device in devices],
+        Review.open(studies),
+        Journal(private / "jobs"),
+    )
 
 
 def use(service: Service | None) -> None:

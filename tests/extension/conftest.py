@@ -139,7 +139,7 @@ def a_panel(a_module, a_volume):
 def a_connected_panel(a_panel, a_server):
     from panel_stand_ins import wait_for_panel
 
-    a_panel.ui.serverLineEdit.setText(a_server.address)
+    a_panel.ui.serverComboBox.setEditText(a_server.address)
     a_panel.ui.connectButton.click()
     wait_for_panel(a_panel)
     return a_panel

@@ -5,6 +5,7 @@ types of widgets as Slicer's own and refuses all others, as that one does.
 """
 
 import ctypes
+import os
 import sys
 import time
 import types
@@ -76,7 +77,7 @@ CUSTOM_WIDGETS = (qMRMLWidget, qMRMLNodeComboBox, ctkCollapsibleButton, ctkSlide
 def wait_for_panel(panel, limit_s=10.0):
     """Runs Qt's event loop until nothing is in flight."""
     end = time.monotonic() + limit_s
-    while panel.logic.core.busy or panel.reviewing.review.outbox.busy:
+    while panel.busy:
         assert time.monotonic() < end, "the panel did not get there"
         QtWidgets.QApplication.processEvents()
 
@@ -123,6 +124,7 @@ def install(monkeypatch, scene, module_folder):
         monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setattr(slicer, "mrmlScene", scene, raising=False)
     monkeypatch.setattr(slicer.util, "loadUI", load_ui)
+    monkeypatch.setattr(slicer.util, "startupEnvironment", lambda: dict(os.environ), raising=False)
     monkeypatch.setattr(slicer.util, "loadVolume", lambda path: None, raising=False)
     monkeypatch.setattr(slicer.util, "setSliceViewerLayers", lambda **layers: None, raising=False)
     monkeypatch.setattr(slicer.util, "childWidgetVariables", named_widgets)
@@ -155,6 +157,10 @@ class QFileDialog:
     """The user's choice, made by the test: PythonQt returns the path alone."""
 
     chosen = ""
+
+    @classmethod
+    def getOpenFileName(cls, parent, title, folder):  # noqa: N802
+        return cls.chosen
 
     @classmethod
     def getSaveFileName(cls, parent, title, name, kinds):  # noqa: N802

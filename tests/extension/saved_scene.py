@@ -20,3 +20,11 @@ def saved_and_loaded(core, tmp_path, kind):
         restored.scene.SetURL(str(path))
         assert restored.scene.Connect()
     return restored
+
+
+def saved_text(scene, tmp_path):
+    """The .mrml file of a scene, as text."""
+    path = tmp_path / "scene.mrml"
+    scene.SetURL(str(path))
+    assert scene.Commit()
+    return path.read_text()

@@ -132,13 +132,14 @@ def test_refer_and_ask_return_words(a_server, a_client):
 
 HTTP_FAILURES = [
     pytest.param(401, error("unauthorized"), errors.Refused, id="401"),
-    pytest.param(403, b"no", errors.Refused, id="403"),
+    pytest.param(403, b"no", errors.Forbidden, id="403"),
     pytest.param(404, error("unknown_volume"), errors.NotFound, id="404"),
     pytest.param(404, {"detail": "Not Found"}, errors.NotFound, id="404-of-another-server"),
     pytest.param(413, error("too_large"), errors.BadRequest, id="413"),
     pytest.param(422, error("unknown_label"), errors.BadRequest, id="422"),
     pytest.param(302, b"", errors.NotFound, id="redirect"),
     pytest.param(500, b"Internal Server Error", errors.ServerFault, id="500"),
+    pytest.param(502, b"<html>bad gateway", errors.ServerDown, id="502"),
     pytest.param(503, error("busy"), errors.ServerFault, id="503"),
     pytest.param(200, b"<html>", errors.ServerFault, id="html"),
     pytest.param(200, [1], errors.ServerFault, id="no-object"),
@@ -166,8 +167,33 @@ def test_failures_read_differently(a_server, a_client):
             a_client.health()
         told.add((type(caught.value).__name__, caught.value.advice))
     own_words = {advice for _, advice in told if "what went wrong" not in advice}
-    assert len(own_words) == 9
+    assert len(own_words) == 10
     assert all(len(words) > 30 for words in own_words)
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        pytest.param(401, "does not take this token", id="401"),
+        pytest.param(403, "knows you, but does not allow this", id="403"),
+        pytest.param(404, "knows no BiRD there", id="404"),
+        pytest.param(409, "has something newer", id="409"),
+        pytest.param(429, "declines", id="429"),
+        pytest.param(500, "failed", id="500"),
+        pytest.param(504, "cannot reach the BiRD server behind it", id="504"),
+    ],
+)
+def test_a_failure_without_words_gets_ours_with_its_number(a_server, a_client, status, words):
+    a_server.says("GET", "/health", status, b"")
+    with pytest.raises(errors.BirdError, match=words) as caught:
+        a_client.health()
+    assert str(status) in str(caught.value)
+    assert a_server.address in str(caught.value)
+
+
+def test_https_to_a_server_without_it_is_told(a_server):
+    with pytest.raises(errors.ServerDown, match="does not speak https"):
+        Client("https://" + a_server.address).health()
 
 
 def test_the_servers_own_words_and_code_are_kept(a_server, a_client):

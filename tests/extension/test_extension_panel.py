@@ -78,12 +78,12 @@ def test_connecting_enables_asking_and_is_remembered(a_connected_panel, a_server
     assert "one name per line" in ui.groundButton.toolTip()
     ui.labelsTextEdit.setPlainText("liver")
     assert ui.groundButton.isEnabled()
-    assert QSettings().value("BiRD/server") == a_server.address
+    assert QSettings().value("BiRD/servers") == a_server.address
 
 
 def test_a_failed_connection_says_why(a_qt_application, a_panel, a_server):
     a_server.says("GET", "/health", 401, error("unauthorized", "No token.", "Enter it."))
-    a_panel.ui.serverLineEdit.setText(a_server.address)
+    a_panel.ui.serverComboBox.setEditText(a_server.address)
     a_panel.ui.connectButton.click()
     wait_for_panel(a_panel)
     assert a_panel.ui.statusLabel.text() == "No token. Enter it."
@@ -92,7 +92,7 @@ def test_a_failed_connection_says_why(a_qt_application, a_panel, a_server):
 
 
 def test_changing_the_address_disconnects(a_connected_panel):
-    a_connected_panel.ui.serverLineEdit.textEdited.emit("elsewhere")
+    a_connected_panel.ui.serverComboBox.lineEdit().textEdited.emit("elsewhere")
     assert a_connected_panel.ui.statusLabel.text() == "Not connected"
     assert a_connected_panel.logic.core.health is None
 

@@ -20,8 +20,10 @@ pytest.importorskip("monailabel", reason="monailabel is not installed (see READM
 import requests
 import uvicorn
 
+from attacked import READ_TOKEN, WRITE_TOKEN, Attacked, started
 from bird_server import serve, service
-from bird_server.volumes_store import VolumesStore
+from bird_server.review.review import Review
+from bird_server.volumes_store import StoreLimits, VolumesStore
 from scripted import UPLOAD_LIMIT_BYTES, ScriptedModel, nifti, wait_until
 
 
@@ -57,19 +59,20 @@ def _running(tmp_path_factory) -> Iterator[Server]:
 
 
 def a_service(studies: Path, model: ScriptedModel) -> service.Service:
-    store = VolumesStore(studies / ".bird" / "volumes", UPLOAD_LIMIT_BYTES)
-    return service.Service(store, lambda: model)
+    store = VolumesStore(studies / ".bird" / "volumes", StoreLimits(UPLOAD_LIMIT_BYTES))
+    return service.Service(store, lambda _name, _device: model, review=Review.open(studies))
 
 
 @pytest.fixture
 def a_model(_running) -> Iterator[ScriptedModel]:
     """The scripted model that the running server asks during this test."""
     model = ScriptedModel()
-    before = service.current()
-    service.use(a_service(_running.studies, model))
+    before, fresh = service.current(), a_service(_running.studies, model)
+    service.use(fresh)
     yield model
     for _ in range(1000):
         model.gate.release()
+    fresh.close()
     service.use(before)
 
 
@@ -109,3 +112,16 @@ def a_volume_id(a_session, a_volume_file) -> str:
     answer = a_session.put("/bird/v1/volumes?name=scan.nii.gz", data=a_volume_file.read_bytes())
     assert answer.status_code in (200, 201), answer.text
     return answer.json()["volume_id"]
+
+
+@pytest.fixture(scope="session")
+def an_attacked_server(tmp_path_factory) -> Iterator[Attacked]:
+    """A server process with bird-mini and both tokens, for tests that attack it."""
+    home = tmp_path_factory.mktemp("attacked")
+    (home / "write").write_text(f"{WRITE_TOKEN}\n")
+    (home / "read").write_text(f"{READ_TOKEN}\n")
+    files = ("--token-file", str(home / "write"), "--read-token-file", str(home / "read"))
+    server = started(home, *files, "--log-format", "json", BIRD_UPLOAD_BYTES=str(4 << 20))
+    yield server
+    server.stop()
+    assert '"traceback"' not in server.log, server.log

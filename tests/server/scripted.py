@@ -31,12 +31,14 @@ class ScriptedCard:
     id: str = "scripted"
     labels: dict = field(default_factory=lambda: {"ct": [PRESENT, ABSENT]})
     device: str = "cpu"
+    note: str = ""
 
 
 class ScriptedModel:
     """Finds every `PRESENT` in the same place of every slice, and waits for `gate` per slice."""
 
     card = ScriptedCard()
+    version = "0123456789abcdef"
 
     def __init__(self) -> None:
         self.gate = threading.Semaphore(10**6)

@@ -8,7 +8,10 @@ import json
 
 import pytest
 
-from bird_server.guard import Guard, Rules, is_inside, is_loopback
+from bird_server.access import Tokens, is_loopback
+from bird_server.guard import Guard, Rules
+from bird_server.names import is_inside
+from bird_server.origins import ListedOrigins
 
 RULES = Rules(upload_bytes=1000)
 
@@ -23,12 +26,12 @@ async def an_app(scope, receive, send):
     await send({"type": "http.response.body", "body": str(length).encode()})
 
 
-def ask(rules=RULES, peer="127.0.0.1", path="/info/", **headers) -> tuple[int, dict | int]:
-    """Status and JSON of a request that passes through the guard to `an_app`."""
+def through(app, method="GET", path="/info/", peer="127.0.0.1", **headers) -> list[dict]:
+    """What is sent where `app` gets a request without a body."""
     headers = {"host": "127.0.0.1:8000"} | headers
     scope = {
         "type": "http",
-        "method": "GET",
+        "method": method,
         "path": path,
         "query_string": b"",
         "client": (peer, 5000),
@@ -42,8 +45,14 @@ def ask(rules=RULES, peer="127.0.0.1", path="/info/", **headers) -> tuple[int, d
     async def send(message):
         sent.append(message)
 
-    asyncio.run(Guard(an_app, rules)(scope, receive, send))
-    return sent[0]["status"], json.loads(sent[1]["body"])
+    asyncio.run(app(scope, receive, send))
+    return sent
+
+
+def ask(rules=RULES, **request) -> tuple[int, dict | int]:
+    """Status and JSON of a request that passes through the guard to `an_app`."""
+    start, body = through(Guard(an_app, rules), **request)
+    return start["status"], json.loads(body["body"])
 
 
 @pytest.mark.parametrize("peer", ["127.0.0.1", "127.8.8.8", "::1"])
@@ -83,7 +92,7 @@ def test_without_a_token_nobody_else_may_ask(peer, host):
     ],
 )
 def test_with_a_token_everybody_needs_it(authorization, status):
-    rules = Rules(upload_bytes=1000, token="s3cret")
+    rules = Rules(upload_bytes=1000, tokens=Tokens(write="s3cret"))
 
     got, answer = ask(rules, peer="192.168.1.5", host="server:8000", authorization=authorization)
 
@@ -102,6 +111,52 @@ def test_with_a_token_everybody_needs_it(authorization, status):
 )
 def test_foreign_web_pages_may_not_ask(origin, status):
     assert ask(origin=origin)[0] == status
+
+
+LISTED = "https://viewer.example"
+
+
+@pytest.mark.parametrize(
+    ("origin", "method", "status"),
+    [
+        pytest.param(LISTED, "GET", 200, id="listed"),
+        pytest.param(LISTED, "OPTIONS", 200, id="listed, preflight"),
+        pytest.param("https://evil.example", "GET", 403, id="other"),
+        pytest.param("https://evil.example", "OPTIONS", 403, id="other, preflight"),
+        pytest.param(f"{LISTED}.evil.example", "GET", 403, id="other that begins so"),
+    ],
+)
+def test_listed_web_pages_may_ask(origin, method, status):
+    rules = Rules(upload_bytes=1000, tokens=Tokens(write="s3cret"), origins=(LISTED,))
+    app = ListedOrigins(Guard(an_app, rules), rules.origins)
+    headers = {"origin": origin, "authorization": "Bearer s3cret"}
+    if method == "OPTIONS":
+        headers = {"origin": origin, "access-control-request-method": "PUT"}
+
+    start, body = through(app, method=method, **headers)
+
+    allowed = dict(start["headers"]).get(b"access-control-allow-origin", b"").decode()
+    assert (start["status"], allowed) == (status, LISTED if status == 200 else "")
+    assert status == 200 or json.loads(body["body"])["error"] == "cross_origin"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        pytest.param("GET", "/bird/v1/cases", 200, id="look"),
+        pytest.param("POST", "/bird/v1/ask", 200, id="ask"),
+        pytest.param("POST", "/bird/v1/refer/", 200, id="refer"),
+        pytest.param("POST", "/bird/v1/ground", 403, id="ground proposes"),
+        pytest.param("PUT", "/bird/v1/volumes", 403, id="upload"),
+        pytest.param("DELETE", "/session/x", 403, id="remove"),
+    ],
+)
+def test_the_read_token_only_looks(method, path, status):
+    rules = Rules(upload_bytes=1000, tokens=Tokens(write="change", read="look"))
+
+    start, _ = through(Guard(an_app, rules), method, path, authorization="Bearer look")
+
+    assert start["status"] == status
 
 
 @pytest.mark.parametrize("length", ["1001", "-1", "many", "1" * 30])
@@ -196,7 +251,7 @@ def test_no_name_leads_out_of_the_studies_folder(a_server, method, target, field
 @pytest.mark.parametrize(
     ("method", "path"),
     [
-        pytest.param("POST", "/batch/infer/bird_grounding", id="second process"),
+        pytest.param("GET", "/datastore/dataset", id="archive of everything"),
         pytest.param("GET", "/proxy/dicom/wado/x", id="proxy"),
         pytest.param("GET", "/logs/", id="logs"),
         pytest.param("POST", "/reload", id="reload"),

@@ -70,7 +70,7 @@ def a_series(tmp_path) -> Path:
 
 def reviewed(folder: Path, volume: Volume, plane: Plane = "axial") -> Review:
     """An accepted liver on some slices and an edited lesion on one."""
-    review = Review(a_store_in(folder))
+    review = Review(a_store_in(folder), folder)
     geometry = volume.geometry()
     stack = slice_stack(geometry, plane)
     last = stack.count // 2 + 1
@@ -143,7 +143,7 @@ def test_slice_boxes_and_3d_boxes_read_back_within_a_hundredth_of_a_millimetre(
 def test_boxes_lie_where_the_dicom_headers_put_their_pixels(a_series, tmp_path):
     """Against the header's own formula (PS3.3 C.7.6.2.1.1), without any of our conversions."""
     volume = read_volume(a_series)
-    review = Review(a_store_in(tmp_path))
+    review = Review(a_store_in(tmp_path), tmp_path)
     geometry = volume.geometry()
     stack = slice_stack(geometry, "axial")
     whole = (0.0, 0.0, float(stack.width), float(stack.height))
@@ -244,7 +244,7 @@ def test_headers_that_nothing_can_refer_to_are_refused(tmp_path):
 
 def test_nothing_reviewed_is_nothing_to_report(a_series, tmp_path):
     volume = read_volume(a_series)
-    review = Review(a_store_in(tmp_path))
+    review = Review(a_store_in(tmp_path), tmp_path)
     geometry = volume.geometry()
     proposed = GroundingResult(
         geometry, "m", "axial", None, (a_finding(geometry=geometry, box_pixel=(1, 1, 5, 5)),), ()

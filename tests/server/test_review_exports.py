@@ -36,7 +36,7 @@ def a_volume(an_oblique_volume) -> Volume:
 @pytest.fixture
 def a_review(tmp_path, a_volume) -> Review:
     """A case with an accepted block, an edited organ, a rejected rib, an open sagittal finding."""
-    review = Review(a_store_in(tmp_path))
+    review = Review(a_store_in(tmp_path), tmp_path)
     geometry = a_volume.geometry()
 
     def finding(label, box_pixel, first=3, last=6, plane="axial"):
@@ -278,7 +278,7 @@ def test_a_report_with_another_volume_is_refused(a_review, a_volume, a_phantom_v
 
 @pytest.mark.parametrize("kind", ["markups", "csv", "coco", "html"])
 def test_a_case_without_findings_can_be_exported(a_volume, tmp_path, kind):
-    review = Review(a_store_in(tmp_path))
+    review = Review(a_store_in(tmp_path), tmp_path)
     nothing = GroundingResult(a_volume.geometry(), "bird-mini", "axial", None, (), ("liver",))
     review.propose(a_volume, "../../etc/ünï.nii", nothing, VERSION)
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from bird_server.review.errors import StaleRevisionError
-from bird_server.review.records import WorkFilter
+from bird_server.review.lists import WorkFilter
 from bird_server.review.replay import state_after
 from bird_server.review.store import ReviewStore
 from review_cases import a_finding, a_proposal, a_store_in, by
@@ -63,7 +63,8 @@ PREAMBLE = """
 import sys
 from pathlib import Path
 from bird_server.review.errors import StaleRevisionError, StoreWriteError
-from bird_server.review.records import WorkFilter
+from bird_server.review.lists import WorkFilter
+
 from review_cases import a_finding, a_proposal, a_store_in, by
 store = a_store_in(Path(sys.argv[1]))
 """
@@ -108,7 +109,7 @@ def test_a_kill_in_the_middle_of_a_write_loses_nothing_and_leaves_nothing_half_d
         store = ReviewStore(tmp_path / "review.sqlite3")
 
         assert store.recovery is None
-        counts = [case.counts["proposed"] for case in store.cases()]
+        counts = [case.counts["proposed"] for case in store.summaries()]
         assert set(counts) == {BATCH}
         assert len(counts) in (acknowledged, acknowledged + 1)
         check_sound(tmp_path / "review.sqlite3")
@@ -248,7 +249,7 @@ def check_refused(run: subprocess.CompletedProcess, folder: Path) -> None:
     assert "nothing of this change is stored" in run.stdout
     store = ReviewStore(folder / "review.sqlite3")
     assert store.recovery is None
-    assert [case.counts["proposed"] for case in store.cases()] == [20] * int(stored)
+    assert [case.counts["proposed"] for case in store.summaries()] == [20] * int(stored)
     check_sound(folder / "review.sqlite3")
     (finding, *_) = store.work_list(WorkFilter()).findings
     assert store.accept(finding.finding_id, by("ann", 1)).status == "accepted"  # with room again

@@ -19,8 +19,9 @@ from hypothesis.stateful import (
     rule,
 )
 
-from bird_server.review.errors import StaleRevisionError
-from bird_server.review.records import STATUSES, Edit, WorkFilter
+from bird_server.review.errors import NothingToUndoError, StaleRevisionError
+from bird_server.review.lists import WorkFilter
+from bird_server.review.records import STATUSES, Edit
 from bird_server.review.replay import original_of, state_after
 from review_cases import a_finding, a_proposal, a_store_in, by
 
@@ -85,6 +86,8 @@ class ReviewMachine(RuleBasedStateMachine):
                 "question": question,
                 "status": "proposed",
                 "events": ["proposed"],
+                "before": [],  # (status, content) to which an undo leads back
+                "undone": [],
                 "reviewer": None,
                 "touched": False,
                 "content": finding,
@@ -106,6 +109,7 @@ class ReviewMachine(RuleBasedStateMachine):
         entry = self.known[finding]
         found = getattr(self.store, how)(finding, by(person, len(entry["events"]), comment))
         assert found.comment == comment
+        self._changes(entry)
         entry["events"].append(LEADS_TO[how] if how != "reopen" else "reopened")
         entry.update(status=LEADS_TO[how], reviewer=person, touched=True)
 
@@ -115,9 +119,41 @@ class ReviewMachine(RuleBasedStateMachine):
         if entry["content"].label == label:
             return
         self.store.edit(finding, by(person, len(entry["events"])), Edit(label=label))
+        self._changes(entry)
         entry["events"].append("edited")
         content = replace(entry["content"], label=label)
         entry.update(status="edited", reviewer=person, touched=True, content=content)
+
+    @rule(finding=findings, person=PEOPLE)
+    def undo(self, finding, person):
+        entry = self.known[finding]
+        if not entry["before"]:
+            with pytest.raises(NothingToUndoError):
+                self.store.undo(finding, by(person, len(entry["events"])))
+            return
+        self.store.undo(finding, by(person, len(entry["events"])))
+        entry["undone"].append((entry["status"], entry["content"]))
+        self._step(entry, "undone", entry["before"].pop(), person)
+
+    @rule(finding=findings, person=PEOPLE)
+    def redo(self, finding, person):
+        entry = self.known[finding]
+        if not entry["undone"]:
+            with pytest.raises(NothingToUndoError):
+                self.store.redo(finding, by(person, len(entry["events"])))
+            return
+        self.store.redo(finding, by(person, len(entry["events"])))
+        entry["before"].append((entry["status"], entry["content"]))
+        self._step(entry, "redone", entry["undone"].pop(), person)
+
+    def _step(self, entry, kind, target, person):
+        status, content = target
+        entry["events"].append(kind)
+        entry.update(status=status, content=content, reviewer=person)
+
+    def _changes(self, entry):
+        entry["before"].append((entry["status"], entry["content"]))
+        entry["undone"].clear()
 
     @rule(finding=findings, person=PEOPLE, behind=st.integers(1, 3))
     def decide_late(self, finding, person, behind):
@@ -133,7 +169,8 @@ class ReviewMachine(RuleBasedStateMachine):
     def note(self, data, person, text):
         digest = data.draw(st.sampled_from(sorted(self.notes)))
         self.store.add_note(digest, person, text)
-        self.notes[digest].append((person, text))
+        if self.notes[digest][-1:] != [(person, text)]:
+            self.notes[digest].append((person, text))
 
     @rule()
     def restart(self):
@@ -150,6 +187,8 @@ class ReviewMachine(RuleBasedStateMachine):
             assert state.content.finding() == entry["content"]
             assert (state.status, state.reviewer) == (entry["status"], entry["reviewer"])
             assert state.revision == len(entry["events"])
+            left = (len(entry["before"]), len(entry["undone"]))
+            assert (state.undoable, state.redoable) == left
 
     @invariant()
     def histories_lead_to_states_and_keep_originals(self):
@@ -162,7 +201,7 @@ class ReviewMachine(RuleBasedStateMachine):
 
     @invariant()
     def cases_tell_counts_and_what_is_missing(self):
-        cases = {c.case.volume_digest: c for c in self.store.cases()}
+        cases = {c.case.volume_digest: c for c in self.store.summaries()}
         assert set(cases) == set(self.notes)
         for digest, case in cases.items():
             mine = [e for e in self.known.values() if e["question"][0] == digest]

@@ -14,7 +14,8 @@ import pytest
 
 from bird_server.review import schema
 from bird_server.review.errors import DamagedStoreError, NewerStoreError
-from bird_server.review.records import Edit, ReviewedFinding, WorkFilter
+from bird_server.review.lists import WorkFilter
+from bird_server.review.records import Edit, ReviewedFinding
 from bird_server.review.recovery import HISTORY_LOST
 from bird_server.review.replay import state_after
 from bird_server.review.store import ReviewStore
@@ -104,7 +105,7 @@ def test_a_store_of_every_earlier_schema_opens_with_all_reviews(a_full_store, tm
     assert everything(store) == everything(a_store_in(a_full_store))
     store.propose(a_proposal(absent=("pancreas",)))
     store.add_note("d1", "ann", "after the update")
-    assert "pancreas" in store.cases()[0].missing
+    assert "pancreas" in store.summaries()[0].missing
     with closing(sqlite3.connect(tmp_path / "review.sqlite3")) as connection:
         assert schema.version_of(connection) == schema.VERSION
 
@@ -149,7 +150,7 @@ def test_an_empty_file_is_an_empty_store(tmp_path):
 
     store = a_store_in(tmp_path)
 
-    assert (store.recovery, store.cases()) == (None, ())
+    assert (store.recovery, store.summaries()) == (None, ())
 
 
 # Damage

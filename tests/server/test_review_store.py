@@ -13,7 +13,8 @@ from bird_server.review.errors import (
     UnknownCaseError,
     UnknownFindingError,
 )
-from bird_server.review.records import By, Edit, ModelVersion, NewCase, WorkFilter
+from bird_server.review.lists import CaseFilter, WorkFilter
+from bird_server.review.records import By, Edit, ModelVersion, NewCase
 from bird_server.review.replay import original_of
 from bird_server.review.store import ReviewStore
 from bird_vlm.contract import Roi
@@ -210,7 +211,7 @@ def test_a_score_that_is_no_number_stores_nothing(a_store):
     with pytest.raises(BadRequestError, match="score"):
         a_store.propose(broken)
 
-    assert a_store.cases() == ()
+    assert a_store.summaries() == ()
 
 
 # Editing
@@ -276,6 +277,10 @@ def total(store, **wanted) -> int:
     return store.work_list(WorkFilter(**wanted)).total
 
 
+def digests(store, **wanted) -> list[str]:
+    return [summary.case.volume_digest for summary in store.cases(CaseFilter(**wanted)).cases]
+
+
 def test_the_work_list_filters(a_store):
     liver, kidney = a_store.propose(
         a_proposal(a_finding(), a_finding("kidney_right", score=0.3))
@@ -324,11 +329,11 @@ def test_an_organ_that_was_asked_for_and_not_found_is_missing(a_store):
     a_store.propose(a_proposal(a_finding(), absent=("Spleen", "kidney_left")))
     a_store.propose(a_proposal(a_finding(), digest="d2", absent=("left kidney",)))
 
-    with_spleen, without = a_store.cases()
+    with_spleen, without = a_store.summaries()
 
     assert with_spleen.missing == ("Spleen", "kidney_left")
     assert without.missing == ("left kidney",)
-    assert [c.case.volume_digest for c in a_store.cases(missing="spleen")] == ["d1"]
+    assert digests(a_store, missing="spleen") == ["d1"]
     assert [a.prompt for a in a_store.report("d1").absences] == ["Spleen", "kidney_left"]
 
 
@@ -343,9 +348,9 @@ def test_an_organ_found_later_is_missing_no_more_until_it_is_rejected(a_store):
     a_store.propose(a_proposal(absent=("spleen",)))
     (spleen,) = a_store.propose(a_proposal(a_finding("spleen"))).added
 
-    assert a_store.cases()[0].missing == ()
+    assert a_store.summaries()[0].missing == ()
     a_store.reject(spleen, by("ann", 1))
-    assert a_store.cases()[0].missing == ("spleen",)
+    assert a_store.summaries()[0].missing == ("spleen",)
 
 
 def test_cases_count_their_findings(a_store, a_liver):
@@ -353,13 +358,13 @@ def test_cases_count_their_findings(a_store, a_liver):
     a_store.propose(a_proposal(a_finding(), digest="d2"))
     a_store.accept(a_liver, by("ann", 1))
 
-    (first, second) = a_store.cases()
+    (first, second) = a_store.summaries()
 
     assert first.counts == {"proposed": 1, "accepted": 1, "edited": 0, "rejected": 0}
     assert second.counts["proposed"] == 1
     (spleen,) = a_store.work_list(WorkFilter(label="spleen")).findings
     a_store.reject(spleen.finding_id, by("ann", 1))
-    assert [c.case.volume_digest for c in a_store.cases(open_only=True)] == ["d2"]
+    assert digests(a_store, unreviewed=True) == ["d2"]
 
 
 def test_notes_are_kept_in_order(a_store, a_liver):
@@ -410,9 +415,9 @@ def test_text_that_cannot_be_kept_is_refused(make, words):
 def test_unknown_ids_are_named(a_store):
     with pytest.raises(UnknownFindingError, match="finding_id"):
         a_store.accept("0" * 32, by("ann", 1))
-    with pytest.raises(UnknownCaseError, match="volume_digest"):
+    with pytest.raises(UnknownCaseError, match="case"):
         a_store.add_note("nowhere", "ann", "x")
-    with pytest.raises(UnknownCaseError, match="volume_digest"):
+    with pytest.raises(UnknownCaseError, match="case"):
         a_store.report("nowhere")
 
 

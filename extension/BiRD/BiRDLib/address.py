@@ -9,6 +9,7 @@ import urllib.request
 from urllib.parse import urlsplit
 
 from .errors import BadAddress
+from .i18n import tr as _
 
 DEFAULT_PORT = 8000  # of `bird serve`
 
@@ -30,11 +31,11 @@ class Address:
             parts = urlsplit(text if named_scheme else "http://" + text)
             port = parts.port
         except ValueError as error:
-            raise BadAddress("{!r} is no server address ({}).".format(text, error)) from error
+            raise BadAddress(_("{!r} is no server address ({}).").format(text, error)) from error
         if parts.scheme not in ("http", "https") or not parts.hostname or " " in text:
-            raise BadAddress("{!r} is no server address.".format(text))
+            raise BadAddress(_("{!r} is no server address.").format(text))
         if parts.username or parts.password:
-            raise BadAddress("The address holds a password.", "Use the token field instead.")
+            raise BadAddress(_("The address holds a password."), _("Use the token field instead."))
         self.scheme = parts.scheme
         self.host = parts.hostname
         self.port = port or (_scheme_port(parts.scheme) if named_scheme else DEFAULT_PORT)

@@ -6,6 +6,7 @@ Knows nothing about HTTP.
 from . import scene as geometry
 from .answers import Box, Finding
 from .errors import UnusableInput
+from .i18n import tr as _
 from .notes import replace_notes
 from .places import Place, same_place
 from .statuses import ABSENT, ACCEPTED, TOLD, UNTOLD
@@ -32,7 +33,7 @@ def adopt(findings, volume, case):
     if new or missing:
         findings.store(
             volume,
-            "review of {}".format(case.summary.name),
+            _("review of {}").format(case.summary.name),
             [(found.finding, _columns(found)) for found in new],
             [(label, {"plane": plane, "model": model}) for label, plane, model in missing],
         )
@@ -55,7 +56,7 @@ def add_by_hand(findings, volume, roi, label, plane, reviewer):
     """A finding where the user drew an ROI, accepted at once; returns its own ROI node."""
     label = " ".join(label.split())
     if not label:
-        raise UnusableInput("The finding needs a name.", "Write what it is.")
+        raise UnusableInput(_("The finding needs a name."), _("Write what it is."))
     boxes = tuple(
         Box(label, index, BY_HAND, tuple(map(tuple, corners.tolist())))
         for index, corners in geometry.boxesOnSlices(volume, plane, roi)
@@ -65,7 +66,7 @@ def add_by_hand(findings, volume, roi, label, plane, reviewer):
     finding = Finding(label, BY_HAND, slices, *place, boxes)
     columns = {"plane": plane, "model": "", "status": ACCEPTED, "reviewer": reviewer}
     (own,) = findings.store(
-        volume, "by hand: {}".format(label), [(finding, dict(columns, told=UNTOLD))]
+        volume, _("by hand: {}").format(label), [(finding, dict(columns, told=UNTOLD))]
     )
     return own
 

@@ -9,6 +9,7 @@ from typing import Dict, List, Optional, Tuple
 
 from .errors import ServerFault
 from .fields import field, number, numbers, rows, strings, value_of
+from .i18n import tr as _
 
 Point = Tuple[float, float, float]
 
@@ -156,7 +157,7 @@ def read_finding(answer):
 def _box(answer, label):
     corners_ras = rows(answer, "corners_ras", 4, 3)
     if corners_ras[0] in (corners_ras[1], corners_ras[3]):
-        raise ServerFault("The server's answer has a box of {} without extent.".format(label))
+        raise ServerFault(_("The server's answer has a box of {} without extent.").format(label))
     return Box(
         label=label,
         slice=field(answer, "slice", int),

@@ -9,6 +9,7 @@ import tempfile
 from .adopting import CASE, adopt
 from .errors import BirdError, UnusableInput
 from .findings import Findings
+from .i18n import tr as _
 from .reviewclient import ReviewClient
 from .session import require
 from .worklist import WorkList
@@ -50,8 +51,8 @@ class CaseRoom:
         if volume is None and summary.image is None:
             on_error(
                 UnusableInput(
-                    "{} does not lie among the server's studies.".format(summary.name),
-                    "Load the scan yourself and choose 'Get review'.",
+                    _("{} does not lie among the server's studies.").format(summary.name),
+                    _("Load the scan yourself and choose 'Get review'."),
                 )
             )
             return
@@ -97,7 +98,9 @@ class CaseRoom:
         table = self._findings.table(volume) if volume is not None else None
         case = table.GetAttribute(CASE) if table is not None else None
         if not case:
-            on_error(UnusableInput("The server has no review of this volume.", "Accept a finding."))
+            on_error(
+                UnusableInput(_("The server has no review of this volume."), _("Accept a finding."))
+            )
             return
         client = ReviewClient(self._session.client)
         self._start(lambda job: client.export(case, kind, path, job.cancelled), on_done, on_error)
@@ -113,7 +116,7 @@ class CaseRoom:
         with folder:
             node = self._load_volume(str(path))
         if node is None:
-            raise UnusableInput("{} could not be loaded.".format(name), "See the log.")
+            raise UnusableInput(_("{} could not be loaded.").format(name), _("See the log."))
         node.SetName(name)
         return node
 

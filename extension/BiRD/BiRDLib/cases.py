@@ -10,6 +10,7 @@ from typing import Dict, Optional, Tuple
 from .answers import Finding, read_finding
 from .errors import ServerFault
 from .fields import field, number, strings, value_of
+from .i18n import tr as _
 from .notes import Note
 from .places import Place
 from .statuses import STATUSES
@@ -77,7 +78,7 @@ class NextCase:
 def read_stored_finding(answer):
     status = field(answer, "status", str)
     if status not in STATUSES:
-        raise ServerFault("The server's answer has an unknown status {!r}.".format(status))
+        raise ServerFault(_("The server's answer has an unknown status {!r}.").format(status))
     model = value_of(answer, "model")
     return StoredFinding(
         finding=read_finding(answer),

@@ -15,17 +15,10 @@ from urllib.parse import quote
 
 from . import answers
 from .address import Address
-from .errors import (
-    BadRequest,
-    BirdError,
-    Cancelled,
-    Conflict,
-    NotFound,
-    Refused,
-    ServerDown,
-    ServerFault,
-    VersionMismatch,
-)
+from .errors import BirdError, Cancelled, ServerDown, ServerFault, VersionMismatch
+from .fields import json_object
+from .i18n import tr as _
+from .refusals import refusal, told_error, unreachable
 
 API = 1
 PREFIX = "/bird/v1"
@@ -52,7 +45,7 @@ class Client:
         api = answer.get("api")
         if api != API:
             raise VersionMismatch(
-                "The server speaks BiRD protocol {!r}, this module speaks {}.".format(api, API)
+                _("The server speaks BiRD protocol {!r}, this module speaks {}.").format(api, API)
             )
         return answers.read_health(answer)
 
@@ -94,10 +87,10 @@ class Client:
                 if event.get("event") == "result":
                     return answers.read_grounding(event.get("result"))
                 if event.get("event") == "error":
-                    raise _told_error(ServerFault, event, "The server stopped with an error.")
+                    raise told_error(ServerFault, event, _("The server stopped with an error."))
                 if event.get("event") == "progress" and on_event is not None:
                     on_event(answers.read_progress(event))
-            raise ServerDown("The server's answer ended without a result.", "Ask again.")
+            raise ServerDown(_("The server's answer ended without a result."), _("Ask again."))
 
     def refer(self, volume_id, box_ras, task="roc", plane="axial", window=None, cancelled=None):
         """What is in this box? Returns answers.Referring. `box_ras`: two opposite corners, mm."""
@@ -126,7 +119,7 @@ class Client:
     def call(self, method, target, body=None, headers=(), patience_s=None, cancelled=None):
         """The JSON object that a request under /bird/v1 is answered with."""
         with self._open(method, target, body, headers, patience_s, cancelled) as response:
-            return _object(response.read())
+            return json_object(response.read())
 
     def download(self, target, path, cancelled=None, prefix=PREFIX):
         """Writes an answer that is a file to `path`, in pieces; returns the path.
@@ -155,14 +148,14 @@ class Client:
                 _send(connection, method, where + prefix + target, body, headers)
                 response = connection.getresponse()
                 if not 200 <= response.status < 300:
-                    raise _refusal(self.address, response)
+                    raise refusal(self.address, response)
                 yield response
         except (BirdError, OSError, http.client.HTTPException) as error:
             if cancelled is not None and cancelled():
                 raise Cancelled("Cancelled.") from error
             if isinstance(error, BirdError):
                 raise
-            raise _unreachable(self.address, error) from error
+            raise unreachable(self.address, error) from error
         finally:
             connection.close()
 
@@ -186,7 +179,7 @@ def _pieces(stream, total, progress, cancelled):
     sent = 0
     while True:
         if cancelled is not None and cancelled():
-            raise Cancelled("Upload cancelled.")
+            raise Cancelled(_("Upload cancelled."))
         piece = stream.read(CHUNK_BYTES)
         if not piece:
             return
@@ -233,68 +226,4 @@ def json_body(question):
 def _events(response):
     for line in response:
         if line.strip():
-            yield _object(line)
-
-
-def _object(data):
-    try:
-        answer = json.loads(data)
-    except ValueError as error:
-        raise ServerFault(
-            "What answers there is not a BiRD server: its answer is not JSON.",
-            "Check the address.",
-        ) from error
-    if not isinstance(answer, dict):
-        raise ServerFault("The server's answer is no JSON object: {:.60}".format(repr(answer)))
-    return answer
-
-
-def _refusal(address, response):
-    """The typed error for an HTTP status that is not 2xx, with the server's own words."""
-    try:
-        told = _object(response.read(1 << 20))
-    except ServerFault:
-        told = {}
-    status = response.status
-    where = "The server at {}".format(address.url)
-    if status in (401, 403):
-        return _told_error(Refused, told, "{} refuses this token ({}).".format(where, status))
-    if status == 404:
-        return _told_error(NotFound, told, "{} runs but knows no BiRD there (404).".format(where))
-    if status == 409:
-        return _told_error(Conflict, told, "{} has something newer (409).".format(where))
-    if 400 <= status < 500:
-        return _told_error(BadRequest, told, "{} declines ({}).".format(where, status))
-    if 300 <= status < 400:
-        there = response.getheader("Location", "another address")
-        return NotFound("{} points to {}.".format(where, there), "Enter that address.")
-    return _told_error(ServerFault, told, "{} failed ({}).".format(where, status))
-
-
-def _told_error(kind, told, otherwise):
-    """`kind` in the server's words where they are in the protocol, else in ours."""
-    code, message, hint = (told.get(name) for name in ("error", "detail", "hint"))
-    if not isinstance(code, str) or not isinstance(message, str):
-        return kind(otherwise)
-    error = kind(message, hint if isinstance(hint, str) and hint else None)
-    error.code, error.told = code, told
-    return error
-
-
-def _unreachable(address, error):
-    if isinstance(error, socket.timeout):
-        return ServerDown(
-            "The server at {} does not answer in time.".format(address.url),
-            "Wait until it has loaded its model, or look at its log.",
-        )
-    if isinstance(error, socket.gaierror):
-        return ServerDown(
-            "No computer is called {!r}.".format(address.host), "Correct the server's name."
-        )
-    if isinstance(error, ConnectionRefusedError):
-        return ServerDown("No server runs at {}.".format(address.url))
-    if isinstance(error, (http.client.IncompleteRead, ConnectionError)):
-        return ServerDown("The connection to {} broke off.".format(address.url), "Ask again.")
-    if isinstance(error, http.client.HTTPException):
-        return ServerDown("What answers at {} is no web server.".format(address.url))
-    return ServerDown("Cannot reach {}: {}.".format(address.url, error))
+            yield json_object(line)

@@ -8,6 +8,7 @@ from collections import namedtuple
 
 from .errors import UnusableInput
 from .findings import Findings
+from .i18n import tr as _
 from .places import same_place
 from .statuses import ACCEPTED, EDITED, PROPOSED, REJECTED, UNTOLD
 
@@ -47,7 +48,7 @@ class Decisions:
         """Another name for a finding; its reviewer stands for it."""
         label = " ".join(label.split())
         if not label:
-            raise UnusableInput("A finding needs a name.", "Write one.")
+            raise UnusableInput(_("A finding needs a name."), _("Write one."))
         return self._decide(table, keys, label=label, status=EDITED)
 
     def moved(self, table, key, before):

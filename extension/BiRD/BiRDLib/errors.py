@@ -3,6 +3,8 @@
 `str(error)` says what happened, `error.hint` what to do next. Knows nothing about HTTP or MRML.
 """
 
+from .i18n import tr as _
+
 
 class BirdError(Exception):
     """What happened, in one line for the user, and what to do about it."""
@@ -25,49 +27,55 @@ class BirdError(Exception):
 class BadAddress(BirdError):
     """The text in the server field is no address."""
 
-    hint = "Write it as host:port, for example 127.0.0.1:8000."
+    hint = _("Write it as host:port, for example 127.0.0.1:8000.")
 
 
 class ServerDown(BirdError):
     """Nothing answers at the address, or the answer broke off."""
 
-    hint = "Start the server with `bird serve`, or correct the address."
+    hint = _("Start the server with `bird serve`, or correct the address.")
 
 
 class Refused(BirdError):
-    """401 or 403: the server wants another token."""
+    """401: the server wants another token."""
 
-    hint = "Enter the token that the server was started with."
+    hint = _("Enter the token that the server was started with.")
+
+
+class Forbidden(Refused):
+    """403: the server knows the token, and it may not do this."""
+
+    hint = _("Ask whoever runs the server for the token that may write.")
 
 
 class NotFound(BirdError):
     """404: the server runs, but not this address or this volume."""
 
-    hint = "Check the address: a BiRD server answers under /bird/v1."
+    hint = _("Check the address: a BiRD server answers under /bird/v1.")
 
 
 class BadRequest(BirdError):
     """Any other 4xx: the server understood and declines."""
 
-    hint = "Change the question and ask again."
+    hint = _("Change the question and ask again.")
 
 
 class Conflict(BadRequest):
     """409: somebody else was faster."""
 
-    hint = "Look at what stands there now, and decide again."
+    hint = _("Look at what stands there now, and decide again.")
 
 
 class ServerFault(BirdError):
     """5xx, or an answer that is not in the protocol."""
 
-    hint = "Nothing was changed here. See the server's log."
+    hint = _("Nothing was changed here. See the server's log.")
 
 
 class VersionMismatch(BirdError):
     """The server speaks another version of the protocol."""
 
-    hint = "Install the same BiRD release for Slicer and for the server."
+    hint = _("Install the same BiRD release for Slicer and for the server.")
 
 
 class Cancelled(BirdError):
@@ -79,4 +87,4 @@ class Cancelled(BirdError):
 class UnusableInput(BirdError):
     """The scene does not hold what the question needs; nothing was sent."""
 
-    hint = "Choose another volume or box."
+    hint = _("Choose another volume or box.")

@@ -13,6 +13,7 @@ import slicer
 from . import scene as geometry
 from .colors import label_color
 from .errors import UnusableInput
+from .i18n import tr as _
 from .lines import Line
 from .outline import paint
 from .places import Place, place_of, place_text, same_place
@@ -47,7 +48,9 @@ class Findings:
         `entries` are (answers.Finding, further columns of Row), `absent` (label, the same).
         """
         if volume is None or volume.GetScene() is not self._scene:
-            raise UnusableInput("The volume was removed while the server worked.", "Ask again.")
+            raise UnusableInput(
+                _("The volume was removed while the server worked."), _("Ask again.")
+            )
         self._scene.StartState(self._scene.BatchProcessState)  # one update of the views, at its end
         try:
             return self._store(volume, asked, entries, absent)
@@ -105,7 +108,9 @@ class Findings:
         for row in self.rows(table):
             if row.finding == key:
                 return row
-        raise UnusableInput("The finding {} is not in the table.".format(key), "Choose another.")
+        raise UnusableInput(
+            _("The finding {} is not in the table.").format(key), _("Choose another.")
+        )
 
     def change(self, table, key, **values):
         """Writes what is true of a whole finding (rows.py); its ROI follows the label."""
@@ -150,7 +155,7 @@ class Findings:
         return self._itemParent(table)
 
     def _newTable(self, volume):
-        name = "{} findings".format(volume.GetName())
+        name = _("{} findings").format(volume.GetName())
         table = self._scene.AddNewNodeByClass("vtkMRMLTableNode", name)
         table.SetAttribute(KIND, "findings")
         table.SetAttribute(ID, uuid.uuid4().hex)

@@ -13,6 +13,7 @@ import slicer
 from . import scene as geometry
 from .errors import UnusableInput
 from .findings import Findings
+from .i18n import tr as _
 
 MARGIN_MM = 10.0
 
@@ -29,7 +30,7 @@ def crop_roi(scene, volume, keys, margin_mm=MARGIN_MM):
     low = np.min([c - size / 2 for c, (_, size, _) in zip(along, bounds)], axis=0)  # noqa: B905
     high = np.max([c + size / 2 for c, (_, size, _) in zip(along, bounds)], axis=0)  # noqa: B905
     center_ras = axes_ras @ ((low + high) / 2)
-    roi = scene.AddNewNodeByClass("vtkMRMLMarkupsROINode", "Crop of {}".format(volume.GetName()))
+    roi = scene.AddNewNodeByClass("vtkMRMLMarkupsROINode", _("Crop of {}").format(volume.GetName()))
     roi.CreateDefaultDisplayNodes()
     roi.GetDisplayNode().SetFillVisibility(False)
     geometry.placeRoi(roi, volume, center_ras, high - low + 2 * margin_mm, axes_ras)
@@ -48,14 +49,14 @@ def write_markups(scene, volume, keys, path):
         with open(str(path), "w", encoding="utf-8") as stream:
             json.dump(dict(document, markups=markups), stream, indent=1)
     except OSError as error:
-        raise UnusableInput("{} cannot be written: {}.".format(path, error.strerror)) from error
+        raise UnusableInput(_("{} cannot be written: {}.").format(path, error.strerror)) from error
 
 
 def _written(roi, path):
     storage = slicer.vtkMRMLMarkupsROIJsonStorageNode()
     storage.SetFileName(path)
     if not storage.WriteData(roi):
-        raise UnusableInput("{} cannot be written.".format(roi.GetName()), "Free some disk.")
+        raise UnusableInput(_("{} cannot be written.").format(roi.GetName()), _("Free some disk."))
     with open(path, encoding="utf-8") as stream:
         return json.load(stream)
 
@@ -66,13 +67,13 @@ def _rois(scene, volume, keys):
     rois = {} if table is None else findings.rois(table)
     chosen = [rois[key] for key in keys if key in rois]
     if not chosen:
-        raise UnusableInput("No finding is chosen.", "Accept or select some first.")
+        raise UnusableInput(_("No finding is chosen."), _("Accept or select some first."))
     return chosen
 
 
 def _parameters(scene, volume, roi):
     parameters = slicer.vtkMRMLCropVolumeParametersNode()
-    parameters.SetName(scene.GenerateUniqueName("Crop for BiRD"))
+    parameters.SetName(scene.GenerateUniqueName(_("Crop for BiRD")))
     scene.AddNode(parameters)
     parameters.SetInputVolumeNodeID(volume.GetID())
     parameters.SetROINodeID(roi.GetID())

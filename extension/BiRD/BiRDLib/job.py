@@ -7,6 +7,7 @@ import logging
 import threading
 
 from .errors import BirdError, Cancelled
+from .i18n import tr as _
 
 
 class Job:
@@ -51,7 +52,7 @@ class Job:
             answer, finish = error, self._failed
         except Exception as error:
             logging.exception("BiRD: unexpected error")
-            answer = BirdError("Unexpected: {!r}.".format(error), "See the log.")
+            answer = BirdError(_("Unexpected: {!r}.").format(error), _("See the log."))
             finish = self._failed
         self._background.post(lambda: self._finish(finish, answer))
 

@@ -7,6 +7,7 @@ from collections import namedtuple
 from dataclasses import dataclass
 from typing import FrozenSet
 
+from .i18n import tr as _
 from .statuses import ABSENT, DECIDED, DISPUTED, PROPOSED, STATUSES, UNTOLD
 
 # key: of the finding, empty where the label is absent; slices: first and last, or None;
@@ -57,7 +58,7 @@ def cells(line):
         "" if line.slices is None else "{:.2f}".format(line.score),
         "" if line.slices is None else _span(*line.slices),
         "" if line.size_mm is None else " x ".join("{:.0f}".format(mm) for mm in line.size_mm),
-        line.model or "by hand",
+        line.model or _("by hand"),
     )
 
 
@@ -90,7 +91,7 @@ def tally(lines):
     """
     open_to_decide = [line for line in lines if line.status != ABSENT]
     decided = sum(line.status in DECIDED for line in open_to_decide)
-    return "{} of {} reviewed".format(decided, len(open_to_decide))
+    return _("{} of {} reviewed").format(decided, len(open_to_decide))
 
 
 def _span(first, last):

@@ -9,6 +9,8 @@ mark is shown as it came. Knows nothing about slices, MRML or Qt.
 import re
 from collections import namedtuple
 
+from .i18n import tr as _
+
 # words: as the user reads them; boxes_norm: empty for plain words.
 Part = namedtuple("Part", "words boxes_norm")
 
@@ -31,7 +33,7 @@ def parse_links(text):
         if not boxes:
             continue
         parts.append(_plain(text[end : match.start()]))
-        parts.append(Part((match[1] or "this place").strip() or "this place", boxes))
+        parts.append(Part((match[1] or _("this place")).strip() or _("this place"), boxes))
         trailing = len(match[2]) - len(match[2].rstrip())
         end = match.end() - trailing
     parts.append(_plain(text[end:]))

@@ -13,6 +13,7 @@ from .client import Client
 from .display import Display
 from .errors import BirdError, UnusableInput
 from .findings import Findings
+from .i18n import tr as _
 from .question import CURRENT, VISIBLE, summary
 from .session import Session, require
 from .slicepool import SlicePool
@@ -45,16 +46,16 @@ class Logic(Session):
         if not possible:
             return False, reason
         if not question.labels:
-            return False, "Write what to look for, one name per line."
+            return False, _("Write what to look for, one name per line.")
         if len(question.labels) > self.health.max_labels:
-            return False, "Ask for at most {} names at once.".format(self.health.max_labels)
+            return False, _("Ask for at most {} names at once.").format(self.health.max_labels)
         return True, ""
 
     def can_refer(self, volume, roi):
         """(yes, why not): the text is the button's tooltip."""
         possible, reason = self.can_ask(volume)
         if possible and roi is None:
-            return False, "Draw or choose an ROI around the thing to ask about."
+            return False, _("Draw or choose an ROI around the thing to ask about.")
         return possible, reason
 
     def ground(self, question, on_done, on_error, on_progress=None):
@@ -125,7 +126,7 @@ class Logic(Session):
         """(yes, why not) for a free question in words."""
         possible, reason = self.can_ask(question.volume)
         if possible and not words.strip():
-            return False, "Write a question."
+            return False, _("Write a question.")
         return possible, reason
 
     def converse(self, question, words, conversation, on_done, on_error, on_progress=None):
@@ -161,7 +162,7 @@ class Logic(Session):
         turn, part = conversation.link(anchor)
         volume = self._scene.GetNodeByID(turn.volume_id)
         if volume is None:
-            raise UnusableInput("That volume is no longer in the scene.", "Load it again.")
+            raise UnusableInput(_("That volume is no longer in the scene."), _("Load it again."))
         plane, index = turn.reply.plane, turn.reply.slice
         boxes = part.boxes_norm if part is not None else ()
         around = [geometry.cornersOfNormBox(volume, plane, index, box) for box in boxes]
@@ -198,7 +199,7 @@ class Logic(Session):
 
     def _deliver(self, job, client, parcel, ask, on_progress):
         def sent(done, total):
-            words = "Sending {:.0f} of {:.0f} MB".format(done / 1e6, total / 1e6)
+            words = _("Sending {:.0f} of {:.0f} MB").format(done / 1e6, total / 1e6)
             job.report(on_progress, _SENDING_SHARE * done / max(total, 1), words)
 
         return self.uploads.deliver(client, parcel, ask, sent, job.cancelled)
@@ -218,7 +219,7 @@ class _Stream:
         if self._question.volume.GetScene() is not None:
             self._pool.preview(self._question.volume, self._question.plane, self._boxes)
         fraction = _SENDING_SHARE + (1 - _SENDING_SHARE) * event.done / max(event.total, 1)
-        self.on_progress(fraction, "{} of {} answered".format(event.done, event.total))
+        self.on_progress(fraction, _("{} of {} answered").format(event.done, event.total))
 
     def close(self):
         self._pool.endPreview()

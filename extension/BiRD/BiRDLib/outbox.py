@@ -10,6 +10,7 @@ import uuid
 from .adopting import CASE, take_news
 from .errors import BirdError, NotFound
 from .findings import ID, Findings
+from .i18n import tr as _
 from .job import Job
 from .notes import notes, told_notes
 from .places import place_of
@@ -147,7 +148,7 @@ class Outbox:
             values.update(server_id=told.finding.finding_id, revision=told.finding.revision)
         self._findings.change(table, sent.key, **values)
         if told.dispute:
-            self._on_news("{} Decide again to overrule it.".format(told.dispute))
+            self._on_news(_("{} Decide again to overrule it.").format(told.dispute))
         elif told.finding is not None and not changed and sent.status == PROPOSED:
             take_news(self._findings, table, sent.key, told.finding)
 
@@ -163,5 +164,5 @@ def _tell_all(review, case, wanted, remarks):
 
 def _kept(error):
     if isinstance(error, NotFound) and not error.code:
-        return "This server keeps no reviews; your decisions are kept in the scene."
-    return "{} Your decisions are kept in the scene.".format(error)
+        return _("This server keeps no reviews; your decisions are kept in the scene.")
+    return _("{} Your decisions are kept in the scene.").format(error)

@@ -12,6 +12,7 @@ from vtk.util import numpy_support
 
 from . import scene as geometry
 from .errors import UnusableInput
+from .i18n import tr as _
 
 Patch = namedtuple("Patch", "start_ijk mask")
 _EDGE = 1e-4  # of a voxel: a centre on a box's edge is inside
@@ -123,7 +124,7 @@ def _span(volume, low_ijk, high_ijk):
 def _checked(volume, patch):
     if not patch.mask.any():
         raise UnusableInput(
-            "A box holds no voxel of {}.".format(volume.GetName()), "Move or enlarge it."
+            _("A box holds no voxel of {}.").format(volume.GetName()), _("Move or enlarge it.")
         )
     return patch
 

@@ -12,6 +12,7 @@ from .decisions import Decisions
 from .errors import UnusableInput
 from .findings import Findings
 from .handles import Handles
+from .i18n import tr as _
 from .notes import add_note
 from .outbox import Outbox
 
@@ -79,7 +80,7 @@ class Review:
     def addByHand(self, volume, roi, label, plane):
         """A finding where the user drew an ROI; returns its own ROI node."""
         if volume is None or roi is None:
-            raise UnusableInput("No box is drawn.", "Draw an ROI around what was missed.")
+            raise UnusableInput(_("No box is drawn."), _("Draw an ROI around what was missed."))
         reviewer = self.decisions.reviewer
         own = add_by_hand(self._findings, volume, roi, label, plane, reviewer)
         self._changed([volume])
@@ -88,7 +89,7 @@ class Review:
     def note(self, volume, text):
         """A remark about the whole volume."""
         if volume is None or not text.strip():
-            raise UnusableInput("There is no remark.", "Choose a volume and write one.")
+            raise UnusableInput(_("There is no remark."), _("Choose a volume and write one."))
         table = self._findings.table(volume, create=True)
         time = datetime.now(timezone.utc).isoformat(timespec="seconds")
         add_note(table, self.decisions.reviewer, text, time)
@@ -124,7 +125,7 @@ class Review:
     def _table(self, volume):
         table = self._findings.table(volume) if volume is not None else None
         if table is None:
-            raise UnusableInput("There are no findings yet.", "Ask for some first.")
+            raise UnusableInput(_("There are no findings yet."), _("Ask for some first."))
         return table
 
 

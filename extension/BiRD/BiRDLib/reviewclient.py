@@ -8,14 +8,15 @@ from urllib.parse import quote, urlencode
 
 from .cases import read_case, read_cases, read_next_case, read_notes, read_stored_finding
 from .client import json_body
+from .i18n import tr as _
 
 PAGE = 500  # cases of a work list, the most that the server tells at once
 EXPORTS = {
-    "html": "Report, .html",
-    "csv": "Table, .csv",
-    "markups": "Slicer markups, .mrk.json",
-    "coco": "COCO, .json",
-    "dicom-sr": "DICOM SR, .dcm",
+    "html": _("Report, .html"),
+    "csv": _("Table, .csv"),
+    "markups": _("Slicer markups, .mrk.json"),
+    "coco": _("COCO, .json"),
+    "dicom-sr": _("DICOM SR, .dcm"),
 }
 STRATEGIES = ("uncertainty", "disagreement", "missing-organ", "random")
 

@@ -9,6 +9,7 @@ from . import scene as geometry
 from .colors import label_color
 from .errors import UnusableInput
 from .findings import Findings
+from .i18n import tr as _
 from .rasters import grow_in, labelmap, patch_of_corners, patch_of_place, threshold_in
 
 FILLS = ("box", "threshold in the box", "grow from seeds in the box")
@@ -26,7 +27,7 @@ def add_segments(scene, volume, keys, target=None, fill=FILLS[0]):
     findings = Findings(scene)
     table = findings.table(volume)
     if table is None or not keys:
-        raise UnusableInput("No finding is chosen.", "Accept or select some first.")
+        raise UnusableInput(_("No finding is chosen."), _("Accept or select some first."))
     _check_target(volume, target)
     made = [(findings.row(table, key), _patch(findings, table, volume, key, fill)) for key in keys]
     node = target or _new_segmentation(scene, volume)
@@ -47,13 +48,15 @@ def _patch(findings, table, volume, key, fill):
 def _check_target(volume, target):
     if target is not None and not geometry.moveAlike(target, volume):
         raise UnusableInput(
-            "{} and {} are under different transforms.".format(target.GetName(), volume.GetName()),
-            "Put both under the same one, or choose a new segmentation.",
+            _("{} and {} are under different transforms.").format(
+                target.GetName(), volume.GetName()
+            ),
+            _("Put both under the same one, or choose a new segmentation."),
         )
 
 
 def _new_segmentation(scene, volume):
-    name = "BiRD segments of {}".format(volume.GetName())
+    name = _("BiRD segments of {}").format(volume.GetName())
     node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", scene.GenerateUniqueName(name))
     node.CreateDefaultDisplayNodes()
     node.SetReferenceImageGeometryParameterFromVolumeNode(volume)

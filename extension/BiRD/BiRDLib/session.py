@@ -4,9 +4,12 @@ Everything here runs on the GUI thread, except the `work` handed to `start`. Kno
 what is asked.
 """
 
+import time
+
 from . import scene as geometry
 from .client import Client
 from .errors import BirdError, UnusableInput
+from .i18n import tr as _
 from .job import Job
 from .uploads import Uploads
 
@@ -27,7 +30,7 @@ class Session:
     def __init__(self, background, make_client=Client):
         self.health = None  # answers.Health of the connected server
         self.client = None  # of the connected server
-        self.allow_remote = False  # the user agreed that images leave this computer
+        self.allowed_hosts = set()  # other computers that the user lets images go to
         self.background = background
         self.uploads = Uploads()
         self._make_client = make_client
@@ -67,10 +70,42 @@ class Session:
 
         self.start(lambda job: client.health(), connected, on_error)
 
+    def test(self, url, token, on_done, on_error):
+        """Tries a server out and stays with the one in use; `on_done(answers.Health, seconds)`."""
+        try:
+            client = self._make_client(url, token)
+        except BirdError as error:
+            on_error(error)
+            return
+
+        def work(job):
+            started = time.monotonic()
+            return client.health(), time.monotonic() - started
+
+        self.start(work, lambda answer: on_done(*answer), on_error)
+
+    @property
+    def remote_host(self):
+        """The connected server's computer where that is another one, else None."""
+        if self.client is None or self.client.address.is_loopback:
+            return None
+        return self.client.address.host
+
+    @property
+    def allow_remote(self):
+        """Whether the user lets images go to the connected server's computer."""
+        return self.remote_host in self.allowed_hosts
+
+    @allow_remote.setter
+    def allow_remote(self, allowed):
+        if self.remote_host is not None:
+            change = self.allowed_hosts.add if allowed else self.allowed_hosts.discard
+            change(self.remote_host)
+
     def can_reach(self):
         """(yes, why not) for what needs a server and sends no image."""
         if self.client is None or self.health is None:
-            return False, "Connect to a server first."
+            return False, _("Connect to a server first.")
         return True, ""
 
     def can_send(self, volume):
@@ -78,10 +113,9 @@ class Session:
         possible, reason = self.can_reach()
         if not possible:
             return False, reason
-        address = self.client.address
-        if not address.is_loopback and not self.allow_remote:
-            return False, "{} is another computer: allow images to leave this one.".format(
-                address.host
+        if self.remote_host is not None and not self.allow_remote:
+            return False, _("{} is another computer: allow images to leave this one.").format(
+                self.remote_host
             )
         try:
             geometry.requireUsableVolume(volume)
@@ -92,13 +126,13 @@ class Session:
     def can_ask(self, volume):
         """(yes, why not) for a question about a volume."""
         if self.can_reach()[0] and self.busy:
-            return False, "Wait for the answer, or cancel it."
+            return False, _("Wait for the answer, or cancel it.")
         return self.can_send(volume)
 
     def start(self, work, done, failed):
         """Runs `work(job)` on a worker, then `done(answer)` or `failed(BirdError)`."""
         if self._job is not None:
-            failed(BirdError("Wait for the answer, or cancel it."))
+            failed(BirdError(_("Wait for the answer, or cancel it.")))
             return
         self._job = Job(self.background, work, done, failed, self._over)
         self._job.start()

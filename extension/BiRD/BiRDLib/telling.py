@@ -9,6 +9,7 @@ from collections import namedtuple
 
 from .cases import read_stored_finding
 from .errors import Conflict, NotFound
+from .i18n import tr as _
 from .places import same_place
 from .statuses import ACCEPTED, EDITED, KEPT, PROPOSED, REJECTED
 
@@ -122,5 +123,5 @@ def _bring(client, found, wanted):
 
 
 def _words(found):
-    who = found.reviewer or "The model"
-    return "{}: {} says {} ({}).".format(found.finding.label, who, found.status, found.time)
+    who = found.reviewer or _("The model")
+    return _("{}: {} says {} ({}).").format(found.finding.label, who, found.status, found.time)

@@ -11,6 +11,7 @@ import numpy as np
 
 from . import scene as geometry
 from .errors import NotFound, ServerFault
+from .i18n import tr as _
 
 _MATRIX_TOLERANCE_MM = 1e-3
 
@@ -70,8 +71,8 @@ def _check_same_geometry(parcel, stored):
     )
     if not same:
         raise ServerFault(
-            "The server reads this volume with another geometry: {} voxels, {}.".format(
+            _("The server reads this volume with another geometry: {} voxels, {}.").format(
                 "x".join(map(str, stored.shape_ijk)), np.round(stored.ijk_to_ras, 3).tolist()
             ),
-            "Boxes would be misplaced, so nothing was asked.",
+            _("Boxes would be misplaced, so nothing was asked."),
         )

@@ -9,6 +9,7 @@ import numpy as np
 import slicer
 
 from .errors import UnusableInput
+from .i18n import tr as _
 from .scene import positionsIjk, shapeIjk, sliceAxis, sliceNormalWorld, sliceUnder, viewMatrices
 
 # Where a slice view stands, in world: its middle, its axes (3, 3; the columns are the unit vectors
@@ -35,7 +36,7 @@ def currentSlice(scene, volume, plane):
     crosshair = scene.GetFirstNodeByClass("vtkMRMLCrosshairNode")
     if crosshair is None:
         raise UnusableInput(
-            "No slice view shows the {} plane.".format(plane), "Ask about the whole volume."
+            _("No slice view shows the {} plane.").format(plane), _("Ask about the whole volume.")
         )
     return sliceUnder(volume, plane, crosshair.GetCrosshairRAS())
 
@@ -47,8 +48,8 @@ def visibleSlices(scene, volume, plane):
     across = [frame for frame in frames if abs(frame.axes[:, 2] @ normal) < np.sqrt(0.5)]
     if not across:
         raise UnusableInput(
-            "No view cuts across the {} slices.".format(plane),
-            "Choose a layout with other planes, or ask about the whole volume.",
+            _("No view cuts across the {} slices.").format(plane),
+            _("Choose a layout with other planes, or ask about the whole volume."),
         )
     corners = np.vstack([_corners(frame) for frame in across])
     along = positionsIjk(volume, corners)[:, sliceAxis(volume, plane)]

@@ -5,6 +5,7 @@ Knows nothing about MRML, Qt or HTTP.
 
 from dataclasses import dataclass
 
+from .i18n import tr as _
 from .statuses import DECIDED, PROPOSED
 
 FILTERS = ("all", "unreviewed", "expected organ missing")
@@ -58,6 +59,6 @@ def case_cells(case):
 def choice_words(choice):
     """Why the server proposes a cases.NextCase, for the panel."""
     if choice.case is None:
-        return "Every case is reviewed."
-    reasons = "; ".join(choice.reasons) or "no reason given"
-    return "{} ({}). {} to review.".format(choice.case.name, reasons, choice.left)
+        return _("Every case is reviewed.")
+    reasons = "; ".join(choice.reasons) or _("no reason given")
+    return _("{} ({}). {} to review.").format(choice.case.name, reasons, choice.left)

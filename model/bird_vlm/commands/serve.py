@@ -58,9 +58,10 @@ def serve(
 ) -> None:
     """Start the MONAI Label server with BiRD in it, for 3D Slicer.
 
-    The write token may do everything. The read token may look (GET), and refer and ask, of which
-    nothing is kept. Without tokens only this machine may ask. Probes (/bird/v1/live, /ready) need
-    no token.
+    The write token may do everything.
+    The read token may look (GET), refer and ask: of these nothing is kept.
+    Without tokens only this machine may ask.
+    /bird/v1/live and /bird/v1/ready need no token.
     """
     command = [sys.executable, "-m", "bird_server", "--studies", str(studies), "--host", host]
     command += ["--port", str(port), "--model", model, *arguments_of(running)]

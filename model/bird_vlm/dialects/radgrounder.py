@@ -41,7 +41,7 @@ class RadGrounder:
     """A BoxDialect of keywords in a caption."""
 
     name: str = "radgrounder"
-    marks: re.Pattern[str] = re.compile(rf"{PALIGEMMA.marks.pattern}|</?p\b(?: bbox=|>)?")
+    marks: re.Pattern[str] = re.compile(rf"{PALIGEMMA.marks.pattern}|</?p\s*>|<p\s+bbox\s*=")
     written_box: re.Pattern[str] = LOCATIONS
     number_tokens: tuple[str, ...] = LOCATION_TOKENS[: _BINS + 1]
 

@@ -11,8 +11,16 @@ from itertools import product
 
 import numpy as np
 
-from bird_server.review.records import Content, Edit
-from bird_vlm.contract import BoxPixel, GroundingRequest, Plane, Roi, SliceBox, VolumeGeometry
+from bird_server.review.records import Content, Drawing, Edit
+from bird_vlm.contract import (
+    BoxPixel,
+    GroundingRequest,
+    Plane,
+    Roi,
+    SliceBox,
+    VolumeGeometry,
+    check_plane,
+)
 from bird_vlm.errors import BadRequestError
 from bird_vlm.linking import roi_around
 from bird_vlm.slices import SliceStack, slice_stack
@@ -41,6 +49,19 @@ def edited(content: Content, edit: Edit, geometry: VolumeGeometry, plane: Plane)
     if changed == content:
         raise BadRequestError("edit: changes nothing; accept the finding instead")
     return changed
+
+
+def drawn(drawing: Drawing, geometry: VolumeGeometry) -> Content:
+    """What a reviewer drew, as a finding that is sure. Raises BadRequestError as `edited` does."""
+    check_plane(drawing.plane)
+    if drawing.boxes is None and drawing.roi is None:
+        raise BadRequestError("boxes: give boxes on slices, an ROI, or both")
+    stack = slice_stack(geometry, drawing.plane)
+    if drawing.roi is not None:
+        _check_roi(drawing.roi)
+    boxes = boxes_of(drawing.roi, stack) if drawing.boxes is None else _drawn(drawing.boxes, stack)
+    label = GroundingRequest((drawing.label,)).labels[0]
+    return Content(label, BY_HAND, drawing.roi or roi_around(boxes, stack), boxes)
 
 
 def boxes_of(roi: Roi, stack: SliceStack) -> tuple[SliceBox, ...]:

@@ -23,8 +23,18 @@ class StaleRevisionError(ReviewError):
         self.revision = revision
 
 
+class NothingToUndoError(ReviewError):
+    """No change of a person is left to take back, or none that was taken back to make again."""
+
+    def __init__(self, message: str, step: str) -> None:
+        super().__init__(message)
+        self.step = step  # "undone" or "redone"
+
+
 class StoreBusyError(ReviewError):
     """Another process kept the database locked for longer than the timeout."""
+
+    retry_after_s = 2
 
 
 class StoreWriteError(ReviewError):

@@ -11,20 +11,20 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import replace
 
-from bird_server.review.coding import geometry_text
+from bird_server.review.case_rows import case_row_of, model_row_of
 from bird_server.review.matching import matches
-from bird_server.review.records import Content, Event, NewCase, Proposal, Proposed, content_of
+from bird_server.review.records import Content, Event, Proposal, Proposed, content_of
 from bird_server.review.replay import after, state_after
 from bird_server.review.rows import history_of, write_event, write_state
-from bird_vlm.contract import VolumeGeometry
-from bird_vlm.errors import BadRequestError
+from bird_server.review.sources import write_places
 from bird_vlm.labels import natural_name
 
 
 def write_proposal(connection: sqlite3.Connection, proposal: Proposal, time: str) -> Proposed:
     """Stores what is new of a proposal. Raises BadRequestError for a geometry that differs."""
-    case = _case_row(connection, proposal.case, proposal.result.volume, time)
-    model = _model_row(connection, proposal)
+    case = case_row_of(connection, proposal.case, proposal.result.volume, time)
+    write_places(connection, case, proposal.places)
+    model = model_row_of(connection, proposal.model)
     answers: dict[str, list[Content]] = {}
     for finding in proposal.result.findings:
         answers.setdefault(finding.label, []).append(content_of(finding))
@@ -107,33 +107,3 @@ class _Question:
     def _claim(self, row: int, event: Event) -> None:
         write_event(self._connection, row, event)
         write_state(self._connection, row, after(event.content, event))
-
-
-def _case_row(
-    connection: sqlite3.Connection, case: NewCase, geometry: VolumeGeometry, time: str
-) -> int:
-    text = geometry_text(geometry)
-    found = connection.execute(
-        "SELECT id, geometry FROM cases WHERE volume_digest = ?", (case.volume_digest,)
-    ).fetchone()
-    if found is None:
-        return connection.execute(
-            "INSERT INTO cases (volume_digest, name, geometry, created) VALUES (?, ?, ?, ?)",
-            (case.volume_digest, case.name, text, time),
-        ).lastrowid
-    if found["geometry"] != text:
-        raise BadRequestError(
-            f"volume_digest: {case.volume_digest} is known with another shape or position; "
-            "it must be the digest of the very volume that was asked about"
-        )
-    connection.execute("UPDATE cases SET name = ? WHERE id = ?", (case.name, found["id"]))
-    return found["id"]
-
-
-def _model_row(connection: sqlite3.Connection, proposal: Proposal) -> int:
-    names = (proposal.model.id, proposal.model.version)
-    connection.execute(
-        "INSERT INTO models (name, version) VALUES (?, ?) ON CONFLICT DO NOTHING", names
-    )
-    found = connection.execute("SELECT id FROM models WHERE name = ? AND version = ?", names)
-    return found.fetchone()["id"]

@@ -1,4 +1,4 @@
-"""What is asked of the review database: findings, histories, work lists, cases, reports.
+"""What is asked of the review database: findings, histories, work lists, reports.
 
 Reads only. Knows nothing about how changes are made.
 """
@@ -8,16 +8,8 @@ from __future__ import annotations
 import sqlite3
 
 from bird_server.review.errors import UnknownCaseError, UnknownFindingError
-from bird_server.review.records import (
-    STATUSES,
-    CaseReport,
-    CaseSummary,
-    Event,
-    Note,
-    ReviewedFinding,
-    WorkFilter,
-    WorkPage,
-)
+from bird_server.review.lists import WorkFilter, WorkPage
+from bird_server.review.records import CaseReport, Event, Note, ReviewedFinding
 from bird_server.review.rows import (
     ABSENCES,
     FINDINGS,
@@ -26,6 +18,7 @@ from bird_server.review.rows import (
     finding_of,
     history_of,
 )
+from bird_server.review.sources import CASES, places_of
 from bird_vlm.labels import natural_name
 
 _ORDERS = {
@@ -49,12 +42,10 @@ def history(connection: sqlite3.Connection, finding_id: str) -> tuple[Event, ...
 
 def case_row(connection: sqlite3.Connection, volume_digest: str) -> sqlite3.Row:
     """Raises UnknownCaseError."""
-    row = connection.execute(
-        "SELECT * FROM cases WHERE volume_digest = ?", (volume_digest,)
-    ).fetchone()
+    row = connection.execute(f"{CASES} WHERE c.volume_digest = ?", (volume_digest,)).fetchone()
     if row is None:
         raise UnknownCaseError(
-            f"volume_digest: nothing was proposed for the volume {volume_digest[:80]!r}; ask first"
+            f"case: nothing was proposed or drawn for the volume {volume_digest[:80]!r}; ask first"
         )
     return row
 
@@ -86,37 +77,9 @@ def _condition(wanted: WorkFilter) -> tuple[str, tuple]:
     return ("WHERE " + " AND ".join(conditions) if conditions else ""), tuple(values)
 
 
-def cases(
-    connection: sqlite3.Connection, missing: str | None, open_only: bool
-) -> tuple[CaseSummary, ...]:
-    absent: dict[str, list[str]] = {}
-    for row in connection.execute(f"{ABSENCES} ORDER BY a.id"):
-        prompts = absent.setdefault(row["volume_digest"], [])
-        if row["prompt"] not in prompts:
-            prompts.append(row["prompt"])
-    counts: dict[int, dict] = {}
-    for row in connection.execute(
-        "SELECT f.case_id, s.status, count(*) AS n FROM findings f"
-        " JOIN states s ON s.finding_id = f.id GROUP BY f.case_id, s.status"
-    ):
-        counts.setdefault(row["case_id"], {})[row["status"]] = row["n"]
-    every = [
-        CaseSummary(
-            case_of(row),
-            {status: counts.get(row["id"], {}).get(status, 0) for status in STATUSES},
-            tuple(absent.get(row["volume_digest"], ())),
-        )
-        for row in connection.execute("SELECT * FROM cases ORDER BY id")
-    ]
-    return tuple(
-        s
-        for s in every
-        if (missing is None or natural_name(missing) in map(natural_name, s.missing))
-        and (s.counts["proposed"] or not open_only)
-    )
-
-
-def report(connection: sqlite3.Connection, volume_digest: str, time: str) -> CaseReport:
+def report(
+    connection: sqlite3.Connection, volume_digest: str, time: str, histories: bool = True
+) -> CaseReport:
     case = case_row(connection, volume_digest)
     rows = connection.execute(f"{FINDINGS} WHERE c.id = ? ORDER BY f.id", (case["id"],)).fetchall()
     absences = connection.execute(f"{ABSENCES} AND c.id = ? ORDER BY a.id", (case["id"],))
@@ -126,8 +89,16 @@ def report(connection: sqlite3.Connection, volume_digest: str, time: str) -> Cas
     return CaseReport(
         case=case_of(case),
         findings=tuple(map(finding_of, rows)),
-        histories={row["uid"]: history_of(connection, row["id"]) for row in rows},
+        histories={row["uid"]: history_of(connection, row["id"]) for row in rows if histories},
         absences=tuple(map(absence_of, absences)),
         notes=tuple(Note(**row) for row in notes),
+        places=places_of(case),
         time=time,
     )
+
+
+def last_note(connection: sqlite3.Connection, case: int) -> Note | None:
+    row = connection.execute(
+        "SELECT reviewer, time, text FROM notes WHERE case_id = ? ORDER BY id DESC LIMIT 1", (case,)
+    ).fetchone()
+    return None if row is None else Note(**row)

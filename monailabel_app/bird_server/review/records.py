@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
+from bird_server.review.checks import check_name, check_text
 from bird_vlm.contract import (
     BoxPixel,
     Finding,
@@ -21,13 +22,10 @@ from bird_vlm.contract import (
 from bird_vlm.errors import BadRequestError
 
 Status = Literal["proposed", "accepted", "edited", "rejected"]
-EventKind = Literal["proposed", "reproposed", "accepted", "edited", "rejected", "reopened"]
-Order = Literal["oldest", "newest", "least certain"]
+ModelEvent = Literal["proposed", "reproposed"]
+PeopleEvent = Literal["added", "accepted", "edited", "rejected", "reopened", "undone", "redone"]
+EventKind = Literal[ModelEvent, PeopleEvent]
 STATUSES: tuple[Status, ...] = get_args(Status)
-ORDERS: tuple[Order, ...] = get_args(Order)
-MAX_NAME_CHARACTERS = 255
-MAX_COMMENT_CHARACTERS = 4000
-MAX_PAGE = 500
 
 
 @dataclass(frozen=True)
@@ -54,6 +52,20 @@ class ModelVersion:
         check_name("version", self.version)
 
 
+DRAWN_BY_HAND = ModelVersion("drawn by hand", "-")  # of findings that no model proposed
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where the file of a case lies; the store keeps no voxels."""
+
+    volume_id: str | None = None  # of an upload: SHA-256 of its bytes, in hex
+    study: str | None = None  # path within the studies folder, with "/"
+
+
+NOWHERE = Places()
+
+
 @dataclass(frozen=True)
 class Proposal:
     """A model's whole answer about one volume."""
@@ -61,6 +73,7 @@ class Proposal:
     case: NewCase
     model: ModelVersion
     result: GroundingResult
+    places: Places = NOWHERE
 
 
 @dataclass(frozen=True)
@@ -98,6 +111,17 @@ class Edit:
     label: str | None = None
     boxes: tuple[tuple[int, BoxPixel], ...] | None = None  # (slice, box_pixel)
     roi: Roi | None = None
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A finding that no model made: boxes, an ROI, or both."""
+
+    label: str
+    plane: Plane = "axial"
+    boxes: tuple[tuple[int, BoxPixel], ...] | None = None  # (slice, box_pixel)
+    roi: Roi | None = None
+    finding_id: str | None = None  # chosen by whoever draws, so that asking twice adds it once
 
 
 @dataclass(frozen=True)
@@ -159,6 +183,12 @@ class ReviewedFinding:
     reviewer: str | None  # who changed it last; None: nobody yet
     time: str  # of the last change
     comment: str  # of the last change
+    undoable: int = 0  # changes of people that can be taken back
+    redoable: int = 0  # and those that were taken back last
+
+    @property
+    def by_hand(self) -> bool:
+        return self.model == DRAWN_BY_HAND
 
 
 @dataclass(frozen=True)
@@ -182,49 +212,6 @@ class Note:
 
 
 @dataclass(frozen=True)
-class CaseSummary:
-    """A line of the list of cases."""
-
-    case: Case
-    counts: dict[Status, int]  # every status, 0 included
-    missing: tuple[str, ...]  # prompts that were asked and that no finding answers
-
-
-@dataclass(frozen=True)
-class WorkFilter:
-    """Which findings a work list shows; None = any."""
-
-    volume_digest: str | None = None
-    statuses: tuple[Status, ...] = ()  # empty = any; ("proposed",) = unreviewed
-    label: str | None = None  # compared as `natural_name`
-    model: str | None = None
-    version: str | None = None
-    reviewer: str | None = None
-    order: Order = "oldest"
-    offset: int = 0
-    limit: int = 100  # at most MAX_PAGE
-
-    def __post_init__(self) -> None:
-        for status in self.statuses:
-            if status not in STATUSES:
-                raise BadRequestError(
-                    f"statuses: must be among {', '.join(STATUSES)}, got {status!r}"
-                )
-        if self.order not in ORDERS:
-            raise BadRequestError(f"order: must be one of {', '.join(ORDERS)}, got {self.order!r}")
-        if not 0 <= self.offset < 2**63:
-            raise BadRequestError(f"offset: must be 0 or more, got {self.offset}")
-        if not 1 <= self.limit <= MAX_PAGE:
-            raise BadRequestError(f"limit: must lie in 1..{MAX_PAGE}, got {self.limit}")
-
-
-@dataclass(frozen=True)
-class WorkPage:
-    findings: tuple[ReviewedFinding, ...]
-    total: int  # that fit the filter, on all pages
-
-
-@dataclass(frozen=True)
 class CaseReport:
     """All that is known about one case: what every export starts from."""
 
@@ -233,24 +220,5 @@ class CaseReport:
     histories: dict[str, tuple[Event, ...]] = field(default_factory=dict)  # by finding id
     absences: tuple[Absence, ...] = ()  # that still stand
     notes: tuple[Note, ...] = ()
+    places: Places = NOWHERE
     time: str = ""  # when it was put together
-
-
-def check_name(argument: str, value: str) -> None:
-    """Raises BadRequestError unless `value` is one printable line of 1 to 255 characters."""
-    if not value.strip() or len(value) > MAX_NAME_CHARACTERS or not value.isprintable():
-        raise BadRequestError(
-            f"{argument}: needs one line of 1 to {MAX_NAME_CHARACTERS} printable characters, "
-            f"got {value[:40]!r}"
-        )
-
-
-def check_text(argument: str, value: str, least: int = 0) -> None:
-    """Raises BadRequestError unless `value` is printable lines of at most 4000 characters."""
-    lines_printable = all(c.isprintable() or c in "\n\t" for c in value)
-    if not least <= len(value.strip()) or len(value) > MAX_COMMENT_CHARACTERS:
-        raise BadRequestError(
-            f"{argument}: needs {least} to {MAX_COMMENT_CHARACTERS} characters, got {len(value)}"
-        )
-    if not lines_printable:
-        raise BadRequestError(f"{argument}: control characters are refused, got {value[:40]!r}")

@@ -21,6 +21,7 @@ from bird_server.review.records import (
     CaseReport,
     ModelVersion,
     NewCase,
+    Places,
     Proposal,
     Proposed,
     Status,
@@ -62,8 +63,8 @@ _EXPORTS: dict[ExportKind, _Export] = {
 class Review:
     """The reviews of one studies folder; `store` has all the rest: decisions, lists, notes."""
 
-    def __init__(self, store: ReviewStore) -> None:
-        self.store = store
+    def __init__(self, store: ReviewStore, studies: Path) -> None:
+        self.store, self.studies = store, studies
 
     @classmethod
     def open(cls, studies: Path) -> Review:
@@ -71,17 +72,26 @@ class Review:
 
         Raises NewerStoreError, StoreWriteError.
         """
-        return cls(ReviewStore(studies / ".bird" / FILE_NAME))
+        return cls(ReviewStore(studies / ".bird" / FILE_NAME), studies)
 
-    def propose(self, volume: Volume, name: str, result: GroundingResult, version: str) -> Proposed:
+    def propose(
+        self,
+        volume: Volume,
+        name: str,
+        result: GroundingResult,
+        version: str,
+        volume_id: str | None = None,
+        study: str | None = None,
+    ) -> Proposed:
         """Stores a model's answer about `volume`; `version` is the fingerprint of its weights.
 
-        Raises BadRequestError where the answer is about another volume.
+        `volume_id` (of an upload) and `study` (a path within the studies folder) tell where the
+        volume's file lies. Raises BadRequestError where the answer is about another volume.
         """
         if result.volume != volume.geometry():
             raise BadRequestError(f"result: is about another volume than {name}")
         case, model = NewCase(volume.digest, name), ModelVersion(result.model, version)
-        return self.store.propose(Proposal(case, model, result))
+        return self.store.propose(Proposal(case, model, result, Places(volume_id, study)))
 
     def export(
         self,

@@ -11,11 +11,14 @@ from dataclasses import fields
 from bird_server.review.coding import content_from, content_text, geometry_from
 from bird_server.review.records import Absence, Case, Event, ModelVersion, ReviewedFinding
 from bird_server.review.replay import State
+from bird_server.review.undoing import steps_left
 from bird_vlm.labels import natural_name
 
 FINDINGS = """
     SELECT f.*, s.*, m.name AS model_name, m.version,
-        c.volume_digest, c.name, c.geometry, c.created
+        c.volume_digest, c.name, c.geometry, c.created,
+        (SELECT group_concat(kind) FROM (
+            SELECT kind FROM events WHERE finding_id = f.id ORDER BY revision)) AS kinds
     FROM findings f
     JOIN states s ON s.finding_id = f.id
     JOIN models m ON m.id = f.model_id
@@ -40,6 +43,7 @@ def case_of(row: sqlite3.Row) -> Case:
 
 def finding_of(row: sqlite3.Row) -> ReviewedFinding:
     """A row of FINDINGS."""
+    undoable, redoable = steps_left((row["kinds"] or "").split(","))
     return ReviewedFinding(
         finding_id=row["uid"],
         case=case_of(row),
@@ -53,6 +57,8 @@ def finding_of(row: sqlite3.Row) -> ReviewedFinding:
         reviewer=row["reviewer"],
         time=row["time"],
         comment=row["comment"],
+        undoable=undoable,
+        redoable=redoable,
     )
 
 

@@ -90,9 +90,26 @@ _WORK_LISTS = (
     "CREATE INDEX states_by_label ON states (label_name, finding_id)",
     "CREATE INDEX notes_by_case ON notes (case_id, id)",
 )
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_CASES_AND_FINDINGS, _ABSENCES_AND_NOTES, _WORK_LISTS)
+_SOURCES = (
+    """CREATE TABLE sources (
+        id INTEGER PRIMARY KEY,
+        case_id INTEGER NOT NULL REFERENCES cases (id),
+        kind TEXT NOT NULL CHECK (kind IN ('upload', 'study')),
+        place TEXT NOT NULL,  -- volume id of an upload, or path within the studies folder
+        UNIQUE (kind, place)
+    )""",
+    "CREATE INDEX sources_by_case ON sources (case_id, kind, id)",
+)
+MIGRATIONS: tuple[tuple[str, ...], ...] = (
+    _CASES_AND_FINDINGS,
+    _ABSENCES_AND_NOTES,
+    _WORK_LISTS,
+    _SOURCES,
+)
 VERSION = len(MIGRATIONS)
-TABLES = ("cases", "models", "findings", "events", "states", "absences", "notes")  # parents first
+TABLES = (  # parents first
+    *("cases", "models", "findings", "events", "states", "absences", "notes", "sources"),
+)
 
 
 def version_of(connection: sqlite3.Connection) -> int:

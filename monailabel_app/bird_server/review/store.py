@@ -11,32 +11,45 @@ from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
 
-from bird_server.review import queries
+from bird_server.review import queries, sources
+from bird_server.review.case_list import case_page, summaries
+from bird_server.review.checks import check_name, check_text
 from bird_server.review.database import BUSY_TIMEOUT_S, Database
+from bird_server.review.drawing import write_drawing
 from bird_server.review.editing import edited
 from bird_server.review.errors import StaleRevisionError
+from bird_server.review.lists import (
+    MAX_PAGE,
+    CaseFilter,
+    CasePage,
+    CaseSummary,
+    WorkFilter,
+    WorkPage,
+)
 from bird_server.review.proposing import write_proposal
 from bird_server.review.records import (
+    NOWHERE,
     By,
     CaseReport,
-    CaseSummary,
     Content,
+    Drawing,
     Edit,
     Event,
     EventKind,
+    NewCase,
     Note,
+    Places,
     Proposal,
     Proposed,
     ReviewedFinding,
     Status,
-    WorkFilter,
-    WorkPage,
-    check_name,
-    check_text,
 )
 from bird_server.review.recovery import Recovery
 from bird_server.review.replay import after
 from bird_server.review.rows import write_event, write_state
+from bird_server.review.sources import write_places
+from bird_server.review.undoing import Step, stepped
+from bird_vlm.contract import VolumeGeometry
 from bird_vlm.errors import BadRequestError
 
 FILE_NAME = "review.sqlite3"
@@ -103,12 +116,43 @@ class ReviewStore:
         """
         return self._review(finding_id, by, "edited", edit)
 
+    def undo(self, finding_id: str, by: By) -> ReviewedFinding:
+        """As before the last change that a person made. Raises also NothingToUndoError."""
+        return self._step(finding_id, by, "undone")
+
+    def redo(self, finding_id: str, by: By) -> ReviewedFinding:
+        """As before the last undo. Raises also NothingToUndoError."""
+        return self._step(finding_id, by, "redone")
+
+    def add_finding(
+        self,
+        case: NewCase,
+        geometry: VolumeGeometry,
+        drawing: Drawing,
+        reviewer: str,
+        comment: str = "",
+        places: Places = NOWHERE,
+    ) -> tuple[ReviewedFinding, bool]:
+        """A finding drawn by hand, accepted from the start, and whether it is new.
+
+        Makes the case where it is new. Raises BadRequestError for a drawing that does not fit.
+        """
+        check_name("reviewer", reviewer)
+        check_text("comment", comment)
+        with self._database.writing() as connection:
+            told = (reviewer, comment, self._time())
+            uid, is_new = write_drawing(connection, case, geometry, places, drawing, told)
+            return queries.finding(connection, uid)[1], is_new
+
     def add_note(self, volume_digest: str, reviewer: str, text: str) -> Note:
-        """Raises UnknownCaseError."""
+        """Stores a remark, but not the case's last one again. Raises UnknownCaseError."""
         check_name("reviewer", reviewer)
         check_text("text", text, least=1)
         with self._database.writing() as connection:
             case = queries.case_row(connection, volume_digest)
+            last = queries.last_note(connection, case["id"])
+            if last and (last.reviewer, last.text) == (reviewer, text):
+                return last
             note = Note(reviewer, self._time(), text)
             connection.execute(
                 "INSERT INTO notes (case_id, reviewer, time, text) VALUES (?, ?, ?, ?)",
@@ -130,18 +174,34 @@ class ReviewStore:
         with self._database.reading() as connection:
             return queries.work_list(connection, wanted)
 
-    def cases(self, missing: str | None = None, open_only: bool = False) -> tuple[CaseSummary, ...]:
-        """All cases, the oldest first; `missing` = those that lack this label, though asked for it.
-
-        With `open_only` those that have findings nobody has reviewed.
-        """
+    def cases(self, wanted: CaseFilter | None = None) -> CasePage:
         with self._database.reading() as connection:
-            return queries.cases(connection, missing, open_only)
+            return case_page(connection, wanted or CaseFilter(limit=MAX_PAGE))
 
-    def report(self, volume_digest: str) -> CaseReport:
+    def summaries(self) -> tuple[CaseSummary, ...]:
+        """All cases, the oldest first, on one page."""
+        with self._database.reading() as connection:
+            return tuple(summaries(connection))
+
+    def add_places(self, volume_digest: str, places: Places) -> None:
+        """Notes where the file of a case lies. Raises UnknownCaseError."""
+        with self._database.writing() as connection:
+            write_places(connection, queries.case_row(connection, volume_digest)["id"], places)
+
+    def digest_of(self, volume_id: str) -> str | None:
+        """The volume digest of an upload; None where nothing was proposed or drawn for it."""
+        with self._database.reading() as connection:
+            return sources.digest_of(connection, volume_id)
+
+    def uploads_in_review(self) -> frozenset[str]:
+        """Volume ids of the uploads that are worth keeping: somebody has reviewed them."""
+        with self._database.reading() as connection:
+            return sources.uploads_in_review(connection)
+
+    def report(self, volume_digest: str, histories: bool = True) -> CaseReport:
         """All that is known about a case at one moment. Raises UnknownCaseError."""
         with self._database.reading() as connection:
-            return queries.report(connection, volume_digest, self._time())
+            return queries.report(connection, volume_digest, self._time(), histories)
 
     def _review(
         self, finding_id: str, by: By, kind: EventKind, edit: Edit | None = None
@@ -158,6 +218,23 @@ class ReviewStore:
                 time=self._time(),
                 comment=by.comment,
                 content=content,
+            )
+            self._write(connection, row, found, event)
+            return queries.finding(connection, finding_id)[1]
+
+    def _step(self, finding_id: str, by: By, step: Step) -> ReviewedFinding:
+        with self._database.writing() as connection:
+            row, found = queries.finding(connection, finding_id)
+            _check_revision(found, by)
+            target = stepped(queries.history(connection, finding_id), step)
+            event = Event(
+                revision=found.revision + 1,
+                kind=step,
+                status=target.status,
+                reviewer=by.reviewer,
+                time=self._time(),
+                comment=by.comment,
+                content=None if target.content == found.content else target.content,
             )
             self._write(connection, row, found, event)
             return queries.finding(connection, finding_id)[1]

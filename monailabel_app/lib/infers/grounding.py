@@ -16,10 +16,12 @@ from typing import Any
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
 from bird_server.errors import ApiError
+from bird_server.jobs.steps import Source
 from bird_server.service import current, known_labels, read_named
 from bird_vlm.contract import PLANES, GroundingRequest, GroundingResult, to_json
 from bird_vlm.errors import BadRequestError
 from bird_vlm.markups import markups_json
+from lib.studies import study_of
 
 PREFERRED_PROMPTS = ("liver", "brain")
 _SEPARATORS = re.compile(r"[,;\n]")
@@ -54,8 +56,14 @@ class GroundingTask(InferTask):
         path = _image_path(request.get("image"))
         question = self._question(request)
         volume = read_named(path, path.name)
-        *_, result = current().ground(volume, question)
+        *_, result = current().ground(volume, question, self._source(path))
         return write_markups(result), json.loads(json.dumps(to_json(result), allow_nan=False))
+
+    def _source(self, path: Path) -> Source | None:
+        """For the reviewers; an image of a session is no one's to review."""
+        review = current().review
+        study = None if review is None else study_of(path, review.studies)
+        return None if study is None else Source(path.name, study=study)
 
     def _question(self, request: dict[str, Any]) -> GroundingRequest:
         options = self.config() | {key: request[key] for key in self.config() if key in request}

@@ -141,11 +141,14 @@ def _told(finding: ReviewedFinding) -> dict[str, Any]:
     verdicts = [sr.QualitativeEvaluation(_code("Review status"), _code(finding.status))]
     if finding.reviewer:
         verdicts.append(sr.QualitativeEvaluation(_code("Reviewer"), _code(finding.reviewer)))
-    return {
+    told = {
         "finding_type": _code(finding.content.label),
-        "algorithm_id": sr.AlgorithmIdentification(finding.model.id, finding.model.version),
         "qualitative_evaluations": verdicts,
     }
+    if not finding.by_hand:
+        model = finding.model
+        told["algorithm_id"] = sr.AlgorithmIdentification(model.id, model.version)
+    return told
 
 
 def _measurements(finding: ReviewedFinding) -> list[Template]:

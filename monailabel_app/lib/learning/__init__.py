@@ -1,0 +1,1 @@
+"""From reviewed findings to a new version of the model: lessons, training, judgement."""
