@@ -6,9 +6,9 @@ from pathlib import Path
 from monailabel.interfaces.app import MONAILabelApp
 
 import bird_server.asgi  # noqa: F401  dresses MONAI Label's app: /bird routes, guard, JSON errors
-from bird_server.datastore import inside_datastore
-from bird_server.model_versions import versions_of
+from bird_server.learning.model_versions import versions_of
 from bird_server.service import DEFAULT_MODEL, current, in_use, open_service, use
+from bird_server.volumes.datastore import inside_datastore
 from bird_vlm.backend import Backend
 from bird_vlm.running import Running
 from bird_vlm.version import __version__

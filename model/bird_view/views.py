@@ -1,4 +1,4 @@
-"""Slicer's views of one volume: three slice views and a 3D view with their slices.
+"""Slicer's views of one volume: three slice views and a 3D view.
 
 Knows nothing about findings or the page around them.
 """
@@ -31,10 +31,10 @@ def make_views(app: SlicerApp, server: Server) -> LayoutManager:
 
 
 def show(app: SlicerApp, volume: vtkMRMLVolumeNode) -> None:
-    """Puts a volume into all slice views, fitted, and their slices into the 3D view."""
+    """Puts a volume into all slice views, fitted, and the axial slice into the 3D view."""
     for view in app.view_manager.get_slice_views():
         view.set_background_volume_id(volume.GetID())
-        view.set_visible_in_3d(True)
+        view.set_visible_in_3d(view.get_orientation() == "Axial")
     for view in app.view_manager.get_views():
         view.reset_view()
     for view in app.view_manager.get_threed_views():

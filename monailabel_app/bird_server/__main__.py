@@ -7,11 +7,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from bird_server.access import Tokens
-from bird_server.logs import LOG_FORMATS
+from bird_server.access.token_files import token_of
+from bird_server.access.tokens import Tokens
+from bird_server.operations.logs import LOG_FORMATS
 from bird_server.serve import Access, ServeError, serve
 from bird_server.service import DEFAULT_MODEL
-from bird_server.token_files import token_of
 from bird_vlm.backend import CONCURRENCY, TIMEOUT_S, Backend
 from bird_vlm.dialects import DIALECTS
 from bird_vlm.endpoint_settings import KEY_VARIABLE

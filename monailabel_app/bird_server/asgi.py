@@ -11,22 +11,22 @@ import os
 from fastapi import FastAPI
 from monailabel.app import app as monailabel_app
 
-from bird_server import (
+from bird_server.access.guard import Guard, Rules
+from bird_server.access.origins import ListedOrigins
+from bird_server.access.tokens import Tokens
+from bird_server.errors import answer_as_json
+from bird_server.operations.logs import keep_names_out
+from bird_server.operations.watching import Watching
+from bird_server.routes import (
     api,
     infer_route,
-    operations,
+    operation_routes,
     review_routes,
     stock_routes,
     task_routes,
     version_routes,
 )
-from bird_server.access import Tokens
-from bird_server.errors import answer_as_json
-from bird_server.guard import Guard, Rules
-from bird_server.logs import keep_names_out
-from bird_server.origins import ListedOrigins
-from bird_server.volumes_store import limit_from_environment
-from bird_server.watching import Watching
+from bird_server.volumes.volumes_store import limit_from_environment
 
 TOKEN_VARIABLE = "BIRD_TOKEN"
 READ_TOKEN_VARIABLE = "BIRD_READ_TOKEN"
@@ -35,7 +35,7 @@ _ROUTERS = (
     api.router,
     review_routes.router,
     version_routes.router,
-    operations.router,
+    operation_routes.router,
     infer_route.router,
     task_routes.router,
     stock_routes.router,

@@ -27,7 +27,7 @@ from bird_server.jobs.errors import (
     WorkerCrashedError,
 )
 from bird_server.learning.versions import DamagedVersionsError, UnknownVersionError
-from bird_server.logs import request_id
+from bird_server.operations.logs import request_id
 from bird_server.review.errors import (
     DamagedStoreError,
     ExportError,
@@ -40,7 +40,7 @@ from bird_server.review.errors import (
     UnknownFindingError,
 )
 from bird_server.service import known_labels
-from bird_server.store_errors import (
+from bird_server.volumes.store_errors import (
     BadArchiveError,
     BadNameError,
     StoreFullError,

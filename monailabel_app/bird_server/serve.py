@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from bird_server import logs
-from bird_server.access import Tokens, is_loopback
-from bird_server.logs import LogFormat
+from bird_server.access.tokens import Tokens, is_loopback
+from bird_server.operations import logs
+from bird_server.operations.logs import LogFormat
 from bird_server.service import DEFAULT_MODEL, open_service, use
 from bird_vlm.running import USUAL, Running
 
@@ -78,7 +78,7 @@ def run(listener: socket.socket, greeting: str) -> None:
     """Serves until told to stop; says `greeting` as soon as requests are answered."""
     import uvicorn
 
-    from bird_server.connections import HurriedProtocol
+    from bird_server.access.connections import HurriedProtocol
 
     class Server(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:

@@ -16,8 +16,7 @@ from typing import Any
 
 from cachetools import LRUCache
 
-from bird_server.archive import unpack_series
-from bird_server.expansion import check_expansion
+from bird_server.access.expansion import check_expansion
 from bird_server.jobs.crew import Crew, Load
 from bird_server.jobs.ended import Ended
 from bird_server.jobs.job import Job, Tap
@@ -28,8 +27,9 @@ from bird_server.jobs.queue import FairQueue, QueueLimits
 from bird_server.jobs.steps import Answer, Kept, Source, Steps, asking, grounding, referring
 from bird_server.model import BirdModel, Card, GroundingEvents, Model
 from bird_server.review.review import Review
-from bird_server.uploads import Upload
-from bird_server.volumes_store import StoredVolume, VolumesStore, limits_from_environment
+from bird_server.volumes.archive import unpack_series
+from bird_server.volumes.uploads import Upload
+from bird_server.volumes.volumes_store import StoredVolume, VolumesStore, limits_from_environment
 from bird_vlm.contract import (
     AskingResult,
     GroundingRequest,

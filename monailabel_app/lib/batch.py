@@ -12,7 +12,7 @@ from typing import Any
 from monailabel.interfaces.datastore import Datastore
 
 from bird_server.errors import ApiError, problem_of
-from bird_server.tasks import current_task
+from bird_server.learning.tasks import current_task
 from bird_vlm.errors import BirdError
 
 LABEL_TAG = "original"  # MONAI Label's word for answers of a model

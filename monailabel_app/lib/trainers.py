@@ -17,10 +17,10 @@ from typing import Any
 from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.train import TrainTask
 
-from bird_server.model_versions import ModelVersions, versions_of
-from bird_server.reviewed_volumes import LostVolumeError, ReviewedVolumes
+from bird_server.learning.model_versions import ModelVersions, versions_of
+from bird_server.learning.tasks import Task, current_task
 from bird_server.service import Service, current
-from bird_server.tasks import Task, current_task
+from bird_server.volumes.reviewed_volumes import LostVolumeError, ReviewedVolumes
 from bird_vlm.catalogue.names import model_path
 from bird_vlm.errors import BadRequestError
 from lib.learning import medgrit

@@ -10,10 +10,11 @@ import time
 import uvicorn
 from fastapi import FastAPI
 
-from bird_server import api, review_routes, service
+from bird_server import service
 from bird_server.errors import answer_as_json
 from bird_server.review.review import Review
-from bird_server.volumes_store import StoreLimits, VolumesStore
+from bird_server.routes import api, review_routes
+from bird_server.volumes.volumes_store import StoreLimits, VolumesStore
 from bird_vlm.contract import AskingResult, GroundingResult, Progress, SliceBox
 from bird_vlm.linking import link_findings
 from bird_vlm.slices import slice_stack

@@ -23,7 +23,7 @@ import uvicorn
 from attacked import READ_TOKEN, WRITE_TOKEN, Attacked, started
 from bird_server import serve, service
 from bird_server.review.review import Review
-from bird_server.volumes_store import StoreLimits, VolumesStore
+from bird_server.volumes.volumes_store import StoreLimits, VolumesStore
 from scripted import UPLOAD_LIMIT_BYTES, ScriptedModel, nifti, wait_until
 
 

@@ -13,7 +13,7 @@ from bird_server.jobs.questions import BatchQuestion, GroundQuestion
 from bird_server.jobs.queue import QueueLimits
 from bird_server.review.review import Review
 from bird_server.service import Service
-from bird_server.volumes_store import StoreLimits, VolumesStore
+from bird_server.volumes.volumes_store import StoreLimits, VolumesStore
 from scripted import PRESENT, ScriptedCard, ScriptedModel, nifti, wait_until
 
 SLICES = 8  # of the volume, in the axial plane

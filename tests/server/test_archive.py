@@ -13,9 +13,9 @@ import pytest
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
-from bird_server.archive import unpack_series
 from bird_server.service import current
-from bird_server.store_errors import BadArchiveError
+from bird_server.volumes.archive import unpack_series
+from bird_server.volumes.store_errors import BadArchiveError
 from bird_vlm.volumes import read_volume
 from scripted import assert_refused
 

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from attacked import READ_TOKEN, WRITE_TOKEN, Attacked, ask, ask_json, assert_refused, settled, tree
-from bird_server.access import ASKING, LOOKING, PROBES
+from bird_server.access.tokens import ASKING, LOOKING, PROBES
 from openapi_walk import routes
 
 pytestmark = pytest.mark.slow

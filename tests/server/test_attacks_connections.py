@@ -19,7 +19,7 @@ from attacked import (
     settled,
     tree,
 )
-from bird_server import bodies, connections
+from bird_server.access import bodies, connections
 
 pytestmark = pytest.mark.slow
 

@@ -12,8 +12,8 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 from PIL import Image
 
-from bird_server import expansion
-from bird_server.expansion import ExpandsTooFarError, check_archive, check_expansion
+from bird_server.access import expansion
+from bird_server.access.expansion import ExpandsTooFarError, check_archive, check_expansion
 from bird_vlm.errors import BadVolumeError, BirdError
 
 SHAPE = (20, 16, 12)

@@ -8,10 +8,10 @@ import json
 
 import pytest
 
-from bird_server.access import Tokens, is_loopback
-from bird_server.guard import Guard, Rules
-from bird_server.names import is_inside
-from bird_server.origins import ListedOrigins
+from bird_server.access.guard import Guard, Rules
+from bird_server.access.names import is_inside
+from bird_server.access.origins import ListedOrigins
+from bird_server.access.tokens import Tokens, is_loopback
 
 RULES = Rules(upload_bytes=1000)
 

@@ -12,9 +12,9 @@ import numpy as np
 import psutil
 import pytest
 
+from bird_server.learning.tasks import Task, TaskStoppedError
 from bird_server.review.records import Drawing, Edit, NewCase
 from bird_server.serve import app_folder
-from bird_server.tasks import Task, TaskStoppedError
 from bird_training.evaluation.questions import read_test_set
 from bird_vlm.boxes import pixel_to_norm
 from bird_vlm.errors import BadRequestError
@@ -305,7 +305,8 @@ def test_a_leashed_command_ends_with_the_process_that_started_it(tmp_path):
                                          "time.sleep(60)")  # fmt: skip
     parent = (
         "import os, subprocess, sys, time\n"
-        "command = [sys.executable, '-m', 'bird_server.leashed', str(os.getpid()), 'patient']\n"
+        "command = [sys.executable, '-m', 'bird_server.learning.leashed',"
+        " str(os.getpid()), 'patient']\n"
         "subprocess.Popen(command, start_new_session=True)\n"
         "time.sleep(60)"
     )

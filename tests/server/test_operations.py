@@ -11,9 +11,10 @@ import sys
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from bird_server import logs, readiness, service
-from bird_server.logs import JsonFormatter
-from bird_server.watching import Watching
+from bird_server import service
+from bird_server.operations import logs, readiness
+from bird_server.operations.logs import JsonFormatter
+from bird_server.operations.watching import Watching
 from scripted import PRESENT, assert_refused
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from bird_server import serve
 from bird_server.__main__ import access_of, arguments, main
-from bird_server.access import Tokens
+from bird_server.access.tokens import Tokens
 from bird_server.serve import Access
 
 
@@ -185,7 +185,9 @@ def test_the_app_is_found_in_a_checkout_and_in_an_installation(tmp_path, monkeyp
         serve.app_folder()
 
 
-@pytest.mark.parametrize("module", ["bird_server.serve", "bird_server.service", "bird_server.api"])
+@pytest.mark.parametrize(
+    "module", ["bird_server.serve", "bird_server.service", "bird_server.routes.api"]
+)
 def test_the_server_room_does_not_import_torch_itself(module):
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
 

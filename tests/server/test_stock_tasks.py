@@ -12,7 +12,7 @@ from monailabel.client import MONAILabelClient
 
 from bird_server import service
 from bird_server.learning.strategies import STRATEGIES
-from bird_server.tasks import BOARD
+from bird_server.learning.tasks import BOARD
 from scripted import ABSENT, PRESENT, assert_refused, nifti, wait_until
 
 MODEL = "bird_grounding"

@@ -16,7 +16,7 @@ import json, sys
 from contextlib import suppress
 from pathlib import Path
 from bird_server.jobs.errors import JournalError
-from bird_server.store_errors import StoreFullError
+from bird_server.volumes.store_errors import StoreFullError
 from jobs_world import Device, a_service, stored_volume, until_over, where
 
 service = a_service(Path(sys.argv[1]), Device())

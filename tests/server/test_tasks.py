@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from bird_server.tasks import MAX_DETAILS, Task, TaskBoard, current_task
+from bird_server.learning.tasks import MAX_DETAILS, Task, TaskBoard, current_task
 from bird_vlm.errors import BirdError
 from scripted import wait_until
 

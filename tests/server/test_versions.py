@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from bird_server.learning.model_versions import ModelVersions
 from bird_server.learning.versions import (
     MANIFEST,
     DamagedVersionsError,
@@ -14,11 +15,10 @@ from bird_server.learning.versions import (
     Versions,
     folder_of,
 )
-from bird_server.model_versions import ModelVersions
 from bird_server.review.fingerprint import fingerprint
 from bird_server.review.review import Review
 from bird_server.service import Service
-from bird_server.volumes_store import StoreLimits, VolumesStore
+from bird_server.volumes.volumes_store import StoreLimits, VolumesStore
 from bird_vlm.errors import CheckpointError
 
 ROOT = "0" * 16

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from bird_server.store_errors import (
+from bird_server.volumes.store_errors import (
     StoreFullError,
     TooLargeError,
     UnknownVolumeError,
     VolumeInUseError,
 )
-from bird_server.volumes_store import (
+from bird_server.volumes.volumes_store import (
     StoreLimits,
     VolumesStore,
     limit_from_environment,

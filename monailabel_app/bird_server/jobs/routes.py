@@ -16,7 +16,7 @@ from bird_server.jobs.job import Job, State
 from bird_server.jobs.jobs import Jobs
 from bird_server.jobs.questions import AnyQuestion
 from bird_server.jobs.streams import number_after, server_sent_events
-from bird_server.route_errors import failures
+from bird_server.routes.route_errors import failures
 from bird_server.service import current
 
 router = APIRouter(prefix="/jobs")

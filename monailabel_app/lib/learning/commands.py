@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
-from bird_server.tasks import Task, TaskStoppedError
+from bird_server.learning.tasks import Task, TaskStoppedError
 from bird_vlm.errors import BirdError
 
 _TICK_S = 0.5

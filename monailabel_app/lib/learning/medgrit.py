@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bird_server.tasks import Task
+from bird_server.learning.tasks import Task
 from bird_vlm.errors import BadRequestError
 from lib.learning.commands import CommandFailedError, run
 
@@ -93,7 +93,7 @@ class Runner:
     ) -> None:
         visible = visible_devices(self.device, os.environ.get("CUDA_VISIBLE_DEVICES"))
         environment = {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
-        leashed = [sys.executable, "-m", "bird_server.leashed", str(os.getpid())]
+        leashed = [sys.executable, "-m", "bird_server.learning.leashed", str(os.getpid())]
         run([*leashed, *command], self.task, self.until, on_line, on_tick, environment)
 
 

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import BinaryIO
 
-from bird_server.store_errors import BadNameError, TooLargeError, full_disk_told
+from bird_server.volumes.store_errors import BadNameError, TooLargeError, full_disk_told
 
 SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".dcm", ".png", ".jpg", ".jpeg", ".zip")
 SERIES = ".series"  # of the folder of an unpacked DICOM series

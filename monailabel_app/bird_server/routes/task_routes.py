@@ -12,8 +12,8 @@ from fastapi import APIRouter, Body, Path
 from monailabel.interfaces.utils.app import app_instance
 
 from bird_server.errors import ApiError
-from bird_server.route_errors import failures
-from bird_server.tasks import BOARD, Kind, Task, Work
+from bird_server.learning.tasks import BOARD, Kind, Task, Work
+from bird_server.routes.route_errors import failures
 
 router = APIRouter()
 Params = Annotated[dict[str, Any] | None, Body(examples=[{"max_minutes": 30}])]

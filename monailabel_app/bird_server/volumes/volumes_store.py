@@ -22,13 +22,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bird_server.store_errors import (
+from bird_server.volumes.store_errors import (
     StoreFullError,
     UnknownVolumeError,
     VolumeInUseError,
     full_disk_told,
 )
-from bird_server.uploads import SERIES, SUFFIXES, Upload, suffix_of
+from bird_server.volumes.uploads import SERIES, SUFFIXES, Upload, suffix_of
 from bird_vlm.errors import BirdError
 from bird_vlm.outputs import write_json
 

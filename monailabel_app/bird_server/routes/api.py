@@ -16,17 +16,17 @@ from fastapi import APIRouter, Body, FastAPI, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
-from bird_server.dependencies import ServiceInUse
 from bird_server.jobs import routes as job_routes
 from bird_server.jobs.job import Job
 from bird_server.jobs.questions import AskQuestion, GroundQuestion, Question, ReferQuestion
 from bird_server.jobs.routes import Client, told_result
 from bird_server.jobs.stopping import told_before_the_end
 from bird_server.jobs.streams import first_event, json_lines
-from bird_server.route_errors import failures
+from bird_server.routes.dependencies import ServiceInUse
+from bird_server.routes.route_errors import failures
+from bird_server.routes.volume_routes import router as volume_router
+from bird_server.routes.wire import LINES, AskedJson, HealthJson, ReferredJson, health_of
 from bird_server.service import Service, in_use
-from bird_server.volume_routes import router as volume_router
-from bird_server.wire import LINES, AskedJson, HealthJson, ReferredJson, health_of
 
 JOB_HEADER = "X-BiRD-Job"
 

@@ -1,6 +1,6 @@
 """Runs a module as `python -m MODULE` does, but no longer than the process that started it.
 
-    python -m bird_server.leashed PARENT_PID MODULE [ARGUMENT ...]
+    python -m bird_server.learning.leashed PARENT_PID MODULE [ARGUMENT ...]
 
 A server that is killed cannot stop its training; so the training looks whether its server lives.
 Knows nothing about what the module does.

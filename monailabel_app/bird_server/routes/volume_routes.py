@@ -8,10 +8,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
-from bird_server.dependencies import ServiceInUse
-from bird_server.route_errors import failures
-from bird_server.volumes_store import StoredVolume
-from bird_server.wire import EXAMPLE_VOLUME_ID, AboutJson, UploadedJson, VolumesJson
+from bird_server.routes.dependencies import ServiceInUse
+from bird_server.routes.route_errors import failures
+from bird_server.routes.wire import EXAMPLE_VOLUME_ID, AboutJson, UploadedJson, VolumesJson
+from bird_server.volumes.volumes_store import StoredVolume
 
 router = APIRouter(prefix="/volumes")
 VolumeId = Annotated[

@@ -17,8 +17,8 @@ from bird_server.review.errors import NothingToUndoError, StaleRevisionError
 from bird_server.review.lists import MAX_PAGE, CaseFilter, CaseOrder, Order, WorkFilter
 from bird_server.review.records import ReviewedFinding, Status
 from bird_server.review.review import ExportKind, Review
-from bird_server.review_bodies import ChangeBody, DrawingBody, NoteBody, StepBody
-from bird_server.review_json import (
+from bird_server.routes.review_bodies import ChangeBody, DrawingBody, NoteBody, StepBody
+from bird_server.routes.review_json import (
     CaseJson,
     CasesJson,
     ConflictJson,
@@ -30,9 +30,9 @@ from bird_server.review_json import (
     StrategiesJson,
     SummaryJson,
 )
-from bird_server.reviewed_volumes import ReviewedVolumes
-from bird_server.route_errors import failures
+from bird_server.routes.route_errors import failures
 from bird_server.service import Service, current
+from bird_server.volumes.reviewed_volumes import ReviewedVolumes
 
 # Reports hold what people wrote: wherever a browser shows one, nothing of it runs.
 _HARMLESS = {

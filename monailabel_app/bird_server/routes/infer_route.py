@@ -17,11 +17,11 @@ from fastapi import APIRouter, BackgroundTasks, File, Form, Response, UploadFile
 from monailabel.endpoints.infer import run_inference
 from monailabel.interfaces.utils.app import app_instance
 
+from bird_server.access.expansion import check_expansion
+from bird_server.access.names import sent_name, split_suffix
 from bird_server.errors import ApiError
-from bird_server.expansion import check_expansion
-from bird_server.names import sent_name, split_suffix
-from bird_server.stock_routes import json_object, known_session, received
-from bird_server.uploads import SUFFIXES
+from bird_server.routes.stock_routes import json_object, known_session, received
+from bird_server.volumes.uploads import SUFFIXES
 
 router = APIRouter(tags=["Infer"])
 # Keys that MONAI Label would let `params` override, past the rules for names in the query.

@@ -21,7 +21,7 @@ from bird_server.review.records import (
     Places,
     ReviewedFinding,
 )
-from bird_server.route_errors import ProblemJson
+from bird_server.routes.route_errors import ProblemJson
 
 _FINDING_ID = "0d9f2c3b4a5e6f708192a3b4c5d6e7f8"
 _DIGEST = "9c1185a5c5e9fc54612808977ee8f548"

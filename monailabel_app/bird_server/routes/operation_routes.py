@@ -8,9 +8,9 @@ import anyio
 import anyio.to_thread
 from fastapi import APIRouter, Response
 
-from bird_server import metrics
 from bird_server.errors import ApiError
-from bird_server.readiness import floor_from_environment, reasons_against
+from bird_server.operations import metrics
+from bird_server.operations.readiness import floor_from_environment, reasons_against
 from bird_server.service import in_use
 
 router = APIRouter(prefix="/bird/v1", tags=["Operations"])

@@ -10,8 +10,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path
 from pydantic import BaseModel, Field
 
-from bird_server.model_versions import versions_of
-from bird_server.route_errors import failures
+from bird_server.learning.model_versions import versions_of
+from bird_server.routes.route_errors import failures
 from bird_server.service import current
 
 router = APIRouter(prefix="/bird/v1", tags=["BiRD versions"])

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from bird_server.jobs.questions import MAX_BATCH_QUESTIONS
 from bird_server.service import Service
-from bird_server.uploads import SUFFIXES
+from bird_server.volumes.uploads import SUFFIXES
 from bird_vlm.contract import MAX_LABEL_CHARACTERS, MAX_LABELS, MAX_QUESTION_CHARACTERS, PLANES
 from bird_vlm.version import __version__
 

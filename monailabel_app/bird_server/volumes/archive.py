@@ -12,8 +12,8 @@ from pathlib import Path, PurePosixPath
 
 import SimpleITK as sitk  # noqa: N813
 
-from bird_server.expansion import check_archive
-from bird_server.store_errors import BadArchiveError, full_disk_told
+from bird_server.access.expansion import check_archive
+from bird_server.volumes.store_errors import BadArchiveError, full_disk_told
 from bird_vlm.errors import BadVolumeError
 from bird_vlm.volume_files import is_dicom
 

@@ -13,7 +13,7 @@ from bird_server.review.errors import UnknownCaseError
 from bird_server.review.records import CaseReport, NewCase, Places
 from bird_server.review.review import ExportKind, Review, Scan
 from bird_server.service import Service, read_named
-from bird_server.volumes_store import UnknownVolumeError
+from bird_server.volumes.volumes_store import UnknownVolumeError
 from bird_vlm.contract import VolumeGeometry
 from bird_vlm.errors import BadVolumeError
 from bird_vlm.volumes import Volume

@@ -14,9 +14,9 @@ import anyio
 from starlette.datastructures import Headers
 from starlette.types import Message, Receive
 
+from bird_server.access.texts import check_json
 from bird_server.errors import ApiError
-from bird_server.logs import logs_questions
-from bird_server.texts import check_json
+from bird_server.operations.logs import logs_questions
 
 JSON_LIMIT_BYTES = 1 << 20
 UPLOAD_PATH = "/bird/v1/volumes"

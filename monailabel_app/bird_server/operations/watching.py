@@ -17,8 +17,8 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bird_server.errors import problem_of
-from bird_server.logs import logs_questions, request_id
-from bird_server.metrics import count_request
+from bird_server.operations.logs import logs_questions, request_id
+from bird_server.operations.metrics import count_request
 
 ID_HEADER = "X-Request-ID"
 NO_ROUTE = "none"  # refused before any route was found

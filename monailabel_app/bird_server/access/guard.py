@@ -14,8 +14,7 @@ from urllib.parse import parse_qsl
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from bird_server.access import LOOKING, Tokens, check_caller
-from bird_server.bodies import (
+from bird_server.access.bodies import (
     UPLOAD_PATH,
     body_limit,
     check_length,
@@ -23,9 +22,10 @@ from bird_server.bodies import (
     limited,
     with_checked_json,
 )
+from bird_server.access.names import is_inside, path_refused
+from bird_server.access.texts import check_text
+from bird_server.access.tokens import LOOKING, Tokens, check_caller
 from bird_server.errors import ApiError
-from bird_server.names import is_inside, path_refused
-from bird_server.texts import check_text
 
 MAX_HEADERS = 100
 MAX_PATH_CHARACTERS = 2_000

@@ -8,7 +8,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from bird_server.errors import Problem
-from bird_server.watching import ID_HEADER
+from bird_server.operations.watching import ID_HEADER
 
 
 class ListedOrigins(CORSMiddleware):

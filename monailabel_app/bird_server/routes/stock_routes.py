@@ -21,10 +21,10 @@ from monailabel.endpoints import activelearning, datastore, info
 from monailabel.interfaces.utils.app import app_instance
 from monailabel.utils.others.generic import file_checksum, get_mime_type
 
-from bird_server.datastore import LABEL_SUFFIXES, image_suffixes
+from bird_server.access.names import check_plain, sent_name, split_suffix
+from bird_server.access.texts import check_json
 from bird_server.errors import ApiError
-from bird_server.names import check_plain, sent_name, split_suffix
-from bird_server.texts import check_json
+from bird_server.volumes.datastore import LABEL_SUFFIXES, image_suffixes
 
 KEPT = {
     ("GET", "/info/"),

@@ -16,8 +16,8 @@ from filelock import FileLock
 from monailabel.config import settings
 from monailabel.datastore.local import LocalDatastore
 
+from bird_server.access.names import check_plain, path_refused, split_suffix
 from bird_server.errors import ApiError
-from bird_server.names import check_plain, path_refused, split_suffix
 from bird_vlm.outputs import write_json
 
 LABEL_SUFFIXES = (

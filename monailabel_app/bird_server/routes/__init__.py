@@ -1,0 +1,1 @@
+"""HTTP: requests into calls of the service, answers into JSON."""
