@@ -27,7 +27,7 @@ sys.path.insert(0, str(REPOSITORY / "extension" / "BiRD"))
 
 from BiRDLib import answers  # noqa: E402
 from BiRDLib.address import Address  # noqa: E402
-from BiRDLib.client import _refusal  # noqa: E402
+from BiRDLib.refusals import refusal  # noqa: E402
 
 FOLDER = REPOSITORY / "tests" / "golden_messages"
 NAMES = (
@@ -244,7 +244,7 @@ class Sent:
 def test_the_extension_finds_code_words_and_hint_of_a_refusal(name):
     told = golden(name)
 
-    error = _refusal(Address("127.0.0.1:8000"), Sent(told))
+    error = refusal(Address("127.0.0.1:8000"), Sent(told))
 
     assert error.code == told["body"]["error"]
     assert (str(error), error.hint) == (told["body"]["detail"], told["body"]["hint"])
