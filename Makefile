@@ -42,5 +42,5 @@ $(VENV)/.server: pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/.test: $(VENV)/.server
-	$(PIP) --editable '.[server,training,endpoint,quantize,ray,demo,test]'
+	$(PIP) --editable '.[server,training,endpoint,quantize,ray,view,demo,test]'
 	touch $@

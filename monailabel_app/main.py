@@ -6,8 +6,8 @@ from pathlib import Path
 from monailabel.interfaces.app import MONAILabelApp
 
 import bird_server.asgi  # noqa: F401  dresses MONAI Label's app: /bird routes, guard, JSON errors
-from bird_server.learning.model_versions import versions_of
-from bird_server.service import DEFAULT_MODEL, current, in_use, open_service, use
+from bird_server.opening import open_service
+from bird_server.service import DEFAULT_MODEL, current, in_use, use
 from bird_server.volumes.datastore import inside_datastore
 from bird_vlm.backend import Backend
 from bird_vlm.running import Running
@@ -39,8 +39,6 @@ class BirdApp(MONAILabelApp):
                 choices["backend"] = Backend(conf["backend"], conf.get("dialect"))
             model = conf.get("model", DEFAULT_MODEL)
             use(open_service(Path(studies), model, Running(**choices)))
-        if current().review is not None:
-            versions_of(current()).restore()
         super().__init__(
             app_dir=app_dir,
             studies=studies,

@@ -16,6 +16,7 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 VLM = REPOSITORY / "model/bird_vlm"
+VIEW = REPOSITORY / "model/bird_view"
 TRAINING = REPOSITORY / "training/bird_training"
 APP = REPOSITORY / "monailabel_app"
 SERVER = APP / "bird_server"
@@ -51,7 +52,7 @@ GROUND = (
         f"commands.{name}"
         for name in (
             *("arguments", "convert", "ground", "models", "preannotate", "questions", "running"),
-            *("serve", "unfinished"),
+            *("serve", "unfinished", "view"),
         )
     ),
     *(
@@ -130,6 +131,7 @@ def library_imports(path: Path) -> set[Path]:
         pytest.param(VLM, (*WEB, "slicer", "bird_training", "bird_server"), id="bird_vlm"),
         pytest.param(TRAINING, (*WEB, "slicer", "bird_server"), id="bird_training"),
         pytest.param(SERVER, ("slicer", "bird_training", *MODEL_LIBRARIES), id="bird_server"),
+        pytest.param(VIEW, (*OURS, *WEB, *MODEL_LIBRARIES), id="bird_view"),
         pytest.param(APP / "lib", ("slicer", *MODEL_LIBRARIES), id="monailabel_app/lib"),
         pytest.param(EXTENSION, (*OURS, *WEB, *MODEL_LIBRARIES, "monai"), id="extension"),
     ],

@@ -13,9 +13,13 @@ import webbrowser
 from pathlib import Path
 
 from trame.app import get_server
+from trame_server import Server
+from vtkmodules.vtkCommonCore import vtkObject
 
 from bird_view.BiRDLib.errors import BirdError
 from bird_view.servers import OwnServer, RunningServer
+from bird_view.viewer import Viewer
+from bird_view.widgets import build_page
 
 HOST = "127.0.0.1"
 
@@ -34,25 +38,18 @@ def run(scan: Path, chosen: RunningServer | OwnServer, port: int, browser: bool)
     _require_free(port)
     os.environ["TRAME_ARGS"] = ""  # trame would read our command line as its own
     os.environ.setdefault("WSLINK_READY_MSG", "")
-    from vtkmodules.vtkCommonCore import vtkObject
-
-    from bird_view.viewer import Viewer
-    from bird_view.widgets import build_page
-
     vtkObject.GlobalWarningDisplayOff()  # a computer without a screen: VTK says so for each view
     server = get_server("bird_view", client_type="vue3")
     key = secrets.token_urlsafe(24)
-    server.cli.set_defaults(authKey=key)
-    viewer = Viewer(server, scan, chosen)
-    server.state.trame__title = f"BiRD: {viewer.page.scan}"
-    build_page(viewer)
+    viewer = make_page(server, scan, chosen, key)
 
     @server.controller.add("on_server_ready")
     def ready(**_state: object) -> None:
         here = f"{HOST}:{server.port}"
         url = f"http://{here}/index.html?sessionURL=ws://{here}/ws&secret={key}"
         print(f"BiRD shows {scan} at {url}", flush=True)
-        viewer.connecting.connect()
+        with server.state:  # what a browser is told later is compared with what is told here
+            viewer.connecting.connect()
         if browser:
             webbrowser.open(url)
 
@@ -62,6 +59,18 @@ def run(scan: Path, chosen: RunningServer | OwnServer, port: int, browser: bool)
         )
     finally:
         viewer.close()
+
+
+def make_page(server: Server, scan: Path, chosen: RunningServer | OwnServer, key: str) -> Viewer:
+    """The page of a scan on a trame server that does not run yet; only `key` opens it.
+
+    Raises BiRDLib's UnusableInput for a scan that cannot be shown.
+    """
+    server.cli.set_defaults(authKey=key)
+    viewer = Viewer(server, scan, chosen)
+    server.state.trame__title = f"BiRD: {viewer.page.scan}"
+    build_page(viewer)
+    return viewer
 
 
 def _require_free(port: int) -> None:

@@ -16,9 +16,10 @@ def load_scan(app: SlicerApp, path: Path) -> vtkMRMLVolumeNode:
 
     Raises UnusableInput where there is none, or one that cannot be asked about.
     """
-    files = sorted(str(file) for file in path.rglob("*") if file.is_file()) or [str(path)]
     if not path.exists():
         raise UnusableInput(f"{path} does not exist.", "Name a volume file or a DICOM folder.")
+    inside = sorted(str(file) for file in path.rglob("*") if file.is_file())
+    files = inside if path.is_dir() else [str(path)]
     try:
         volumes = app.io_manager.load_volumes(files)
     except (RuntimeError, OSError, ValueError) as error:

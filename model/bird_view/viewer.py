@@ -59,7 +59,9 @@ class Viewer:
         self.progress(0.0, "Cancelling ...")
 
     def close(self) -> None:
-        """Ends the server where it is ours."""
+        """Ends the server where it is ours; the views draw no more."""
+        for view in self.app.view_manager.get_views():
+            view.set_render_blocked(True)
         self.reviewing.review.forget()
         self.core.close()
         self.connecting.close()

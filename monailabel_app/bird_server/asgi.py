@@ -19,12 +19,12 @@ from bird_server.operations.logs import keep_names_out
 from bird_server.operations.watching import Watching
 from bird_server.routes import (
     api,
-    infer_route,
-    operation_routes,
+    inference,
+    operation,
     review_routes,
-    stock_routes,
-    task_routes,
-    version_routes,
+    stock,
+    tasks,
+    versions,
 )
 from bird_server.volumes.volumes_store import limit_from_environment
 
@@ -34,11 +34,11 @@ ORIGINS_VARIABLE = "BIRD_ALLOW_ORIGINS"  # separated by blanks
 _ROUTERS = (
     api.router,
     review_routes.router,
-    version_routes.router,
-    operation_routes.router,
-    infer_route.router,
-    task_routes.router,
-    stock_routes.router,
+    versions.router,
+    operation.router,
+    inference.router,
+    tasks.router,
+    stock.router,
 )
 _PAGES = {"/openapi.json", "/docs", "/", "/favicon.ico"}
 
@@ -57,7 +57,7 @@ def dress(app: FastAPI, rules: Rules) -> FastAPI:
     app.router.routes[:] = pages
     for router in _ROUTERS:
         app.include_router(router)
-    app.router.routes += stock_routes.kept_routes()
+    app.router.routes += stock.kept_routes()
     answer_as_json(app)
     app.user_middleware[:] = []
     app.middleware_stack = None  # built anew at the next request, also when already serving

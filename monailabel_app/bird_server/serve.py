@@ -16,9 +16,11 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from bird_server.access.tokens import Tokens, is_loopback
+from bird_server.jobs.yielding import take_short_turns
+from bird_server.opening import open_service
 from bird_server.operations import logs
 from bird_server.operations.logs import LogFormat
-from bird_server.service import DEFAULT_MODEL, open_service, use
+from bird_server.service import DEFAULT_MODEL, use
 from bird_vlm.running import USUAL, Running
 
 INSTALL_HINT = (
@@ -79,6 +81,8 @@ def run(listener: socket.socket, greeting: str) -> None:
     import uvicorn
 
     from bird_server.access.connections import HurriedProtocol
+
+    take_short_turns()
 
     class Server(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:

@@ -11,12 +11,10 @@ import threading
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from cachetools import LRUCache
 
-from bird_server.access.expansion import check_expansion
 from bird_server.jobs.crew import Crew, Load
 from bird_server.jobs.ended import Ended
 from bird_server.jobs.job import Job, Tap
@@ -25,11 +23,13 @@ from bird_server.jobs.journal import Journal
 from bird_server.jobs.questions import Kind
 from bird_server.jobs.queue import FairQueue, QueueLimits
 from bird_server.jobs.steps import Answer, Kept, Source, Steps, asking, grounding, referring
-from bird_server.model import BirdModel, Card, GroundingEvents, Model
+from bird_server.model import Card, GroundingEvents, Model
 from bird_server.review.review import Review
 from bird_server.volumes.archive import unpack_series
+from bird_server.volumes.reading import read_named
+from bird_server.volumes.store_errors import UnknownVolumeError
 from bird_server.volumes.uploads import Upload
-from bird_server.volumes.volumes_store import StoredVolume, VolumesStore, limits_from_environment
+from bird_server.volumes.volumes_store import StoredVolume, VolumesStore
 from bird_vlm.contract import (
     AskingResult,
     GroundingRequest,
@@ -39,9 +39,8 @@ from bird_vlm.contract import (
     ReferringResult,
     to_json,
 )
-from bird_vlm.errors import BadVolumeError, BirdError
-from bird_vlm.running import Running
-from bird_vlm.volumes import Volume, read_volume
+from bird_vlm.errors import BirdError
+from bird_vlm.volumes import Volume
 
 DEFAULT_MODEL = "bird-mini"
 BYTES_IN_MEMORY = 2 << 30  # of the voxels of volumes that were asked about last
@@ -62,8 +61,13 @@ class Service:
         journal: Journal | None = None,
         limits: QueueLimits | None = None,
         ended: Ended | None = None,
+        root: str | None = None,
     ) -> None:
-        """`load` makes a model ready on one of `devices`; None = its own choice."""
+        """`load` makes a model ready on one of `devices`; None = its own choice.
+
+        `root` is the fingerprint of `model`, where it is known before that is loaded.
+        """
+        self.root = root
         self.store, self.review = store, review
         queue = FairQueue(limits or QueueLimits())
         self._crew = Crew(load, model, devices, queue)
@@ -86,7 +90,13 @@ class Service:
         return self.model.version
 
     @property
+    def model_name(self) -> str:
+        """Name or folder of the model in use: what `swap` takes."""
+        return self._crew.name
+
+    @property
     def is_loaded(self) -> bool:
+        """Whether a model is in memory and a worker left to ask it; loads nothing."""
         return self._crew.is_loaded
 
     def workers(self) -> list[dict[str, str]]:
@@ -112,14 +122,10 @@ class Service:
 
         Raises BadVolumeError, BadArchiveError, StoreFullError.
         """
-        is_new = not self.store.holds(upload.volume_id)
+        is_new = not self._is_renewed(upload)
         if is_new:
             upload.flush()
             self._take_in(upload)
-        else:
-            known = self.stored(upload.volume_id)
-            self.store.use(upload.volume_id)
-            self.store.describe(upload.volume_id, upload.name, known.volume_digest, known.geometry)
         return self.stored(upload.volume_id), is_new
 
     def stored(self, volume_id: str) -> StoredVolume:
@@ -212,9 +218,22 @@ class Service:
             problem = replace(problem, detail=f"the server failed in job {job_id}")
         return {"status": problem.status, **problem.body()}
 
+    def _is_renewed(self, upload: Upload) -> bool:
+        """Its volume is stored already; it is called as this sender calls it, and kept longer."""
+        named = [upload.volume_id]
+        try:
+            self.store.hold(named)
+        except UnknownVolumeError:
+            return False
+        try:
+            known = self.stored(upload.volume_id)
+            self.store.describe(upload.volume_id, upload.name, known.volume_digest, known.geometry)
+        finally:
+            self.store.release(named)
+        return True
+
     def _take_in(self, upload: Upload) -> None:
         place = upload.path
-        check_upload(upload)
         if upload.suffix == ".zip":
             unpack_series(upload.path, upload.series)
             place = upload.series
@@ -244,49 +263,7 @@ def _size_bytes(volume: Volume) -> int:
     return volume.array.nbytes
 
 
-def check_upload(upload: Upload) -> None:
-    """Refuses what would become too large. Raises BadVolumeError, which names the upload."""
-    try:
-        if upload.suffix != ".zip":
-            check_expansion(upload.path)
-    except BadVolumeError as error:
-        raise BadVolumeError(f"{upload.name}: {error}") from error
-
-
-def read_named(path: Path, name: str) -> Volume:
-    """The volume at `path`; errors call it `name`, since places on the server are no one's concern.
-
-    Raises BadVolumeError.
-    """
-    try:
-        return read_volume(path)
-    except BadVolumeError as error:
-        raise BadVolumeError(str(error).replace(str(path), name)) from error
-
-
 _in_use: Service | None = None
-
-
-def open_service(studies: Path, model: str, running: Running) -> Service:
-    """A service that keeps uploads, reviews and jobs beside the studies, in a folder of its own.
-
-    `running.device` may name several devices, as in "cuda:0,cuda:1": each gets a worker. Raises
-    BirdError for settings, and for reviews that cannot be opened.
-    """
-    private = studies / ".bird"
-    devices = (running.device or "").split(",")
-
-    def load(name: str, device: str | None) -> Model:
-        return BirdModel.load(name, replace(running, device=device))
-
-    return Service(
-        VolumesStore(private / "volumes", limits_from_environment()),
-        load,
-        model,
-        [device.strip() or None for device in devices],
-        Review.open(studies),
-        Journal(private / "jobs"),
-    )
 
 
 def use(service: Service | None) -> None:

@@ -14,7 +14,8 @@ from monailabel.interfaces.datastore import Datastore
 
 from bird_server.review.records import NewCase, Places
 from bird_server.review.taking import take_drawings
-from bird_server.service import current, read_named
+from bird_server.service import current
+from bird_server.volumes.reading import read_named
 from bird_vlm.errors import BirdError
 from lib.batch import LABEL_TAG
 from lib.label_files import drawings_of, label_names

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from bird_server.jobs.errors import QueueFullError
+from bird_server.jobs.errors import QueueFullError, StoppingError
 from bird_server.jobs.job import Job
 from bird_server.jobs.queue import FairQueue, QueueLimits
 
@@ -125,15 +125,38 @@ def test_ahead_counts_the_jobs_that_nobody_has_begun():
     assert [queue.ahead(job) for job in jobs] == [0, 1, 2]
 
 
-def test_closing_sends_waiting_workers_home_and_gives_back_what_waited():
+def test_closing_sends_workers_home_and_refuses_who_comes_too_late():
     queue, got = FairQueue(QueueLimits()), []
     worker = threading.Thread(target=lambda: got.append(queue.take(WORKER)))
     worker.start()
 
-    assert queue.close() == []
+    queue.close(StoppingError("too late"))
     worker.join(10)
 
     assert got == [None]
+    with pytest.raises(StoppingError, match="too late"):
+        queue.add(a_job())
+    assert queue.unfinished() == 0
+
+
+def test_what_waits_for_a_worker_that_is_gone_is_withdrawn():
+    gone, other = object(), object()
+    bound, free = a_job("a"), a_job("b")
+    bound.worker = gone
+    queue = lined_up(bound, free)
+
+    assert queue.withdraw_all(gone) == [bound]
+    assert [queue.take(other), queue.withdraw(bound)] == [free, False]
+
+
+def test_a_long_job_that_was_cancelled_just_now_does_not_stay_open():
+    limits = QueueLimits(open_per_client=1)
+    cancelled, next_one = a_job("a", "ground"), a_job("a", "ground")
+    queue = lined_up(cancelled, next_one, limits=limits)
+    cancelled.end("cancelled", "cancelled", {}, None)
+    queue.leave(cancelled)
+
+    assert [queue.take(WORKER), queue.take(WORKER)] == [cancelled, next_one]
 
 
 def test_a_withdrawn_job_is_withdrawn_once():

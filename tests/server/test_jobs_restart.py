@@ -11,7 +11,7 @@ from bird_server.jobs.ended import Ended
 from bird_server.jobs.errors import JournalError, UnknownJobError
 from bird_server.jobs.jobs import MAX_ATTEMPTS
 from bird_server.jobs.journal import Journal
-from bird_server.service import in_use, use
+from bird_server.service import Service, in_use, use
 from jobs_world import Device, a_service, names, stored_volume, until_over, where
 from scripted import wait_until
 
@@ -35,6 +35,14 @@ def started(tmp_path):
 
 def records(studies: Path) -> list[dict]:
     return [json.loads(path.read_text()) for path in (studies / ".bird" / "jobs").glob("*.json")]
+
+
+def a_record(service: Service, studies: Path) -> dict:
+    """Of a job that was done before the service was closed."""
+    until_over(service.jobs.submit(where(stored_volume(service))))
+    wait_until(lambda: records(studies)[0]["end"], seconds=30)
+    service.close()
+    return records(studies)[0]
 
 
 def test_a_job_that_the_stop_interrupted_goes_on_under_its_id(started):
@@ -157,6 +165,38 @@ def test_a_damaged_file_is_put_aside_and_stops_nobody(started, tmp_path, content
 
     assert (journal.folder / f"{'0' * 32}.damaged").read_bytes() == content
     assert "cannot be read" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param({"end": {"event": "result", "fields": None}}, id="an end without fields"),
+        pytest.param({"end": {}, "attempt": "two", "started": "now"}, id="a word for a number"),
+        pytest.param({"question": {"kind": "sing"}}, id="a question of another version"),
+    ],
+)
+def test_a_record_that_is_not_understood_is_given_up(started, tmp_path, damage, caplog):
+    record = a_record(started(Device()), tmp_path)
+    Journal(tmp_path / ".bird" / "jobs").write(record | damage)
+
+    second = started(Device())
+    second.jobs.restore()
+
+    assert second.jobs.all() == []
+    assert records(tmp_path) == []
+    assert "given up" in caplog.text
+
+
+def test_a_stop_while_jobs_are_taken_up_loses_none(started, tmp_path):
+    record = a_record(started(Device()), tmp_path)
+    unfinished = record | {"end": None, "state": "queued", "finished": None, "started": None}
+    Journal(tmp_path / ".bird" / "jobs").write(unfinished)
+
+    second = started(Device())
+    second.jobs.stop()
+    second.jobs.restore()
+
+    assert [record["end"] for record in records(tmp_path)] == [None]
 
 
 def test_a_job_that_cannot_be_noted_down_is_refused(started, tmp_path):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import threading
+from dataclasses import replace
 
 import pytest
 
-from bird_server.jobs.errors import QueueFullError, StoppingError
+from bird_server.jobs.errors import NoWorkerError, QueueFullError, StoppingError
+from bird_server.jobs.job import Job
 from bird_server.jobs.questions import AskQuestion
 from bird_server.service import in_use, use
 from bird_vlm.contract import GroundingRequest, GroundingResult
@@ -201,6 +204,79 @@ def test_without_a_worker_left_every_job_is_told(serving):
     assert waiting.failure["status"] == 503
     assert "every worker" in waiting.failure["detail"]
     assert service.workers()[0]["state"] == "out"
+    assert not service.is_loaded
+    with pytest.raises(NoWorkerError):
+        service.jobs.submit(where(volume_id))
+    assert not service.stored(volume_id).in_use
+
+
+def test_what_waited_for_a_worker_that_is_not_replaced_is_told(serving):
+    broken, sound = Device("broken"), Device("sound")
+    service = serving(broken, sound)
+    broken.hold(), sound.hold()
+    volume_id = stored_volume(service)
+    both = [service.jobs.submit(where(volume_id), client) for client in "ab"]
+    wait_until(lambda: broken.asked and sound.asked, seconds=30)
+    third = service.jobs.submit(where(volume_id), "c")
+    broken.gate.release()
+    wait_until(lambda: third._inbox is not None, seconds=30)  # its volume is read
+    broken.gate.release()
+    wait_until(lambda: len(broken.asked) == 2, seconds=30)
+    broken.crashes_with = SystemExit("gone")
+
+    def cannot_load(*_):
+        raise CheckpointError("model: the weights are gone")
+
+    service._crew._load = cannot_load
+    broken.gate.release(1000), sound.gate.release(1000)
+    until_over(*both, third)
+
+    assert sorted(job.state for job in both) == ["done", "failed"]
+    errors = [job.failure["error"] for job in (*both, third) if job.failure]
+    assert errors == ["worker_crashed"] * 2
+    assert service.is_loaded
+
+
+def test_an_answer_that_json_cannot_hold_fails_its_job_only(serving, caplog):
+    device = Device()
+    service = serving(device)
+    volume_id = stored_volume(service)
+    answer = device.ask
+    device.ask = lambda *asked: replace(answer(*asked), score=float("nan"))
+    job = service.jobs.submit(AskQuestion(volume_id=volume_id, question="What?", slice=1))
+    until_over(job)
+
+    assert (job.failure["error"], names(job)) == ("server_error", ["error"])
+    assert "crashed" not in caplog.text
+    wait_until(lambda: service.workers() == [{"device": "cpu", "state": "idle"}], seconds=30)
+
+
+def test_a_job_that_is_cancelled_as_it_begins_is_noted_down_as_cancelled(serving, tmp_path):
+    service = serving(Device())
+    question = where(stored_volume(service))
+
+    def steps():
+        service.jobs.cancel(job)
+        return iter(())
+
+    job = Job("ground", steps, question=question)
+    job.durable = True
+    service.jobs.take_on(job)
+    wait_until(lambda: job._make_steps is None, seconds=30)
+
+    (path,) = (tmp_path / ".bird" / "jobs").iterdir()
+    assert json.loads(path.read_text())["end"]["fields"] == {"detail": "the job was cancelled"}
+
+
+def test_a_job_that_is_forgotten_as_it_ends_leaves_nothing(serving, tmp_path):
+    service = serving(Device())
+    volume_id = stored_volume(service)
+    service.jobs._pace.took = service.jobs.forget
+    job = service.jobs.submit(where(volume_id))
+    wait_until(lambda: job.has_begun is False and job.is_over, seconds=30)
+
+    assert list((tmp_path / ".bird" / "jobs").iterdir()) == []
+    assert list(service.jobs.ended._jobs) == []
 
 
 def test_another_model_takes_over_between_two_batches(serving):

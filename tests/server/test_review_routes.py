@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import uuid
+from pathlib import Path
 
+import nibabel
+import numpy as np
 import pytest
 
 from bird_server import service
 from bird_vlm.volumes import read_volume
-from scripted import ABSENT, PRESENT, assert_refused
+from scripted import ABSENT, PRESENT, assert_refused, nifti
 
 BOX = {"slice": 2, "box_pixel": [2.0, 2.0, 6.0, 5.0]}
+
+
+@pytest.fixture
+def a_volume_file(tmp_path) -> Path:
+    """A volume that only these tests ask about."""
+    path = tmp_path / "scan.nii.gz"
+    values = np.random.default_rng(70).normal(size=(12, 10, 8)).astype(np.float32)
+    nibabel.save(nifti(values), path)
+    return path
 
 
 @pytest.fixture

@@ -127,6 +127,33 @@ def test_what_nobody_uses_goes_with_age(a_store, a_clock):
     assert (a_store.holds(old), a_store.holds(held)) == (False, True)
 
 
+def test_what_reviews_need_goes_neither_with_age_nor_for_a_new_one(tmp_path, a_clock):
+    reviewed: set[str] = set()
+    limits = StoreLimits(100, 250, 1000.0)
+    store = VolumesStore(tmp_path / "volumes", limits, a_clock, spared=lambda: reviewed)
+    spared, other = keep(store, b"a" * 100), keep(store, b"b" * 100)
+    reviewed.add(spared)
+
+    third = keep(store, b"c" * 100)
+    assert [store.holds(volume_id) for volume_id in (spared, other, third)] == [True, False, True]
+    a_clock.seconds += 1000
+    store.expire()
+    assert [one.volume_id for one in store.all()] == [spared]
+
+    reviewed.add(keep(store, b"d" * 100))
+    with pytest.raises(StoreFullError, match="reviews need"):
+        keep(store, b"e" * 100)
+
+
+def test_a_start_clears_what_is_known_of_volumes_that_are_gone(a_store, a_clock):
+    gone, there = keep(a_store, b"a"), keep(a_store, b"b")
+    a_store.path(gone).unlink()
+
+    VolumesStore(a_store.folder, a_store.limits, a_clock)
+
+    assert [path.stem for path in (a_store.folder / "about").iterdir()] == [there]
+
+
 def test_a_start_clears_what_a_kill_left_behind(a_store, a_clock):
     left = a_store.folder / "incoming" / "half.nii"
     left.write_bytes(b"half")

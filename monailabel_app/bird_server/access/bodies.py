@@ -11,6 +11,7 @@ import logging
 import time
 
 import anyio
+import anyio.to_thread
 from starlette.datastructures import Headers
 from starlette.types import Message, Receive
 
@@ -22,6 +23,7 @@ JSON_LIMIT_BYTES = 1 << 20
 UPLOAD_PATH = "/bird/v1/volumes"
 PATIENCE_S = 30.0  # a body may pause this long in all ...
 SLOWEST_BYTES_PER_S = 10_000  # ... and longer only where it has brought so much
+LONG_BODY_BYTES = 1 << 14  # from here on looking through it would hold up other answers
 LOGGED_CHARACTERS = 2_000
 logger = logging.getLogger(__name__)
 
@@ -94,7 +96,9 @@ async def with_checked_json(receive: Receive) -> Receive:
     while not messages or messages[-1].get("more_body", False):
         messages.append(await receive())
         body += messages[-1].get("body", b"")
-    if body:
+    if len(body) > LONG_BODY_BYTES:
+        await anyio.to_thread.run_sync(_check_body, body)
+    elif body:
         _check_body(body)
     messages.reverse()
 

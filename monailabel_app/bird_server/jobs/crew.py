@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
 
 from bird_server.jobs.queue import FairQueue
@@ -33,12 +34,13 @@ class Crew:
 
     @property
     def is_loaded(self) -> bool:
-        return bool(self._models)
+        """Whether a model is in memory and somebody left to ask it."""
+        return bool(self._models) and not self._is_lost()
 
     @property
     def model(self) -> Model:
         """The first device's, loaded at the first call. Raises CheckpointError."""
-        return self._loaded()[0]
+        return (self._models or self._loaded())[0]  # without waiting, once there is one
 
     def start(self, foreman: Foreman, lost: Callable[[], None]) -> None:
         """Puts a worker on each device, where there is none yet. Raises CheckpointError.
@@ -69,8 +71,9 @@ class Crew:
 
     def join(self, seconds: float) -> None:
         """Once the queue is closed: until each has ended the batch that it is at."""
-        for worker in self._workers:
-            worker.join(seconds)
+        end = time.monotonic() + seconds
+        for worker in list(self._workers):
+            worker.join(max(0.0, end - time.monotonic()))
 
     def _loaded(self) -> list[Model]:
         with self._lock:
@@ -83,17 +86,28 @@ class Crew:
 
     def _replace(self, worker: Worker) -> None:
         """A new thread with the model loaded anew, in the place of one that broke down."""
+        try:
+            while not self._is_replaced(worker):
+                logger.info("another model came while worker %s was replaced", worker.device)
+        except Exception:
+            logger.exception("worker %s cannot be replaced", worker.device)
+            for job in self._queue.withdraw_all(worker):
+                self._foreman.fail(job, worker.crash())
+            if self._is_lost():
+                self._lost()
+
+    def _is_replaced(self, worker: Worker) -> bool:
+        """False where another model took over while this one was loaded."""
+        name, place = self.name, self._workers.index(worker)
+        model = self._load(name, self._devices[place])
         with self._lock:
-            place = self._workers.index(worker)
-            try:
-                model = self._load(self.name, self._devices[place])
-            except Exception:
-                logger.exception("worker %s cannot be replaced", worker.device)
-                model = None
-            if model is not None:
-                self._models[place] = model
-                self._workers[place] = self._hired(model)
-                self._queue.hand_over(worker, self._workers[place])
-                self._workers[place].start()
-        if all(one.is_out for one in self._workers):
-            self._lost()
+            if self.name != name:
+                return False
+            self._models[place] = model
+            self._workers[place] = self._hired(model)
+        self._queue.hand_over(worker, self._workers[place])
+        self._workers[place].start()
+        return True
+
+    def _is_lost(self) -> bool:
+        return bool(self._workers) and all(worker.is_out for worker in self._workers)

@@ -21,7 +21,13 @@ class Event:
 
     number: int  # from 1 up, within one attempt
     name: str  # progress, item, or one of LAST
-    data: str  # JSON, with the name as its "event"
+    fields: str  # a JSON object
+
+    @property
+    def data(self) -> str:
+        """The fields, with the name as a first one called "event"."""
+        rest = "}" if self.fields == "{}" else f", {self.fields[1:]}"
+        return f'{{"event": "{self.name}"{rest}'
 
 
 class EventLog:
@@ -34,14 +40,20 @@ class EventLog:
         self.bytes = 0
 
     def add(self, name: str, **fields: Any) -> Event | None:
-        """The event, or None where the log has ended: then it is too late for it."""
-        data = json.dumps({"event": name, **fields}, allow_nan=False)
+        """The event, or None where the log has ended: then it is too late for it.
+
+        Raises ValueError for numbers that JSON has not.
+        """
+        return self.add_encoded(name, encoded(fields))
+
+    def add_encoded(self, name: str, fields: str) -> Event | None:
+        """As `add`, for fields that are a JSON object already."""
         with self._lock:
             if self._ended():
                 return None
-            event = Event(len(self._events) + 1, name, data)
+            event = Event(len(self._events) + 1, name, fields)
             self._events.append(event)
-            self.bytes += len(data)
+            self.bytes += len(fields)
             wakers = list(self._wakers)
         for wake in wakers:
             wake()
@@ -87,6 +99,11 @@ class EventLog:
 
     def _ended(self) -> bool:
         return bool(self._events) and self._events[-1].name in LAST
+
+
+def encoded(fields: dict[str, Any]) -> str:
+    """Raises ValueError for numbers that JSON has not."""
+    return json.dumps(fields, allow_nan=False)
 
 
 async def _within(ready: asyncio.Event, seconds: float) -> bool:

@@ -13,7 +13,7 @@ from datetime import datetime, timezone
 from queue import SimpleQueue
 from typing import Any, Literal, get_args
 
-from bird_server.jobs.events import EventLog
+from bird_server.jobs.events import EventLog, encoded
 from bird_server.jobs.questions import Kind, Question
 from bird_server.jobs.steps import Answer, Device, Errand, Steps, Told
 from bird_server.model import Model
@@ -53,6 +53,7 @@ class Job:
         self._inbox: Any = None
         self._tap = tap
         self._lock = threading.Lock()
+        self.noting = threading.Lock()  # of whoever writes it into the journal
 
     @property
     def is_long(self) -> bool:
@@ -67,7 +68,7 @@ class Job:
         return self.question.volume_ids() if self.question else []
 
     def begin(self) -> None:
-        """The first worker has it. Raises nothing where it was cancelled just now."""
+        """The first worker has it; one that was cancelled just now stays cancelled."""
         with self._lock:
             if self.state == "queued":
                 self.state, self.started = "running", utc_now()
@@ -116,13 +117,17 @@ class Job:
         value: Answer | Exception,
         failure: dict[str, Any] | None = None,
     ) -> bool:
-        """The end, told to all; False where it was over before. `value` is for the tap."""
+        """The end, told to all; False where it was over before. `value` is for the tap.
+
+        Raises ValueError, and the job is not over, for fields that JSON cannot hold.
+        """
+        told = encoded(fields)
         with self._lock:
             if self.is_over:
                 return False
             self.state, self.failure, self.finished = state, failure, utc_now()
             tap = self._tap
-        self.log.add(event, **fields)
+        self.log.add_encoded(event, told)
         if tap is not None:
             tap.put(value)
         return True

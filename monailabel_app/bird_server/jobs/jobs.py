@@ -16,17 +16,18 @@ from bird_server.jobs.crew import Crew
 from bird_server.jobs.ended import Ended
 from bird_server.jobs.errors import (
     JobCancelledError,
+    JobError,
     JobInterruptedError,
     NoWorkerError,
-    QueueFullError,
     StoppingError,
     UnknownJobError,
 )
 from bird_server.jobs.job import STATES, Job, State
 from bird_server.jobs.journal import Journal
 from bird_server.jobs.pace import Pace
-from bird_server.jobs.questions import ANY_QUESTION, Question
+from bird_server.jobs.questions import Question
 from bird_server.jobs.queue import FairQueue
+from bird_server.jobs.records import BadRecordError, job_of, record_of
 from bird_server.jobs.steps import Answer, Desk, Errand, steps_of
 from bird_vlm.errors import BirdError
 
@@ -35,6 +36,8 @@ LAST_BATCH_S = 30.0  # how long a stop waits for the batches at work
 MAX_ATTEMPTS = 3  # starts of one job; what ends the process each time is not tried for ever
 _STOPPED = "the server stops; the job goes on, under the same id, when it has started again"
 _CANCELLED = "the job was cancelled"
+_TOO_LATE = "the server is about to stop; ask again when it has started again"
+_LOST = "every worker broke down and the model cannot be loaded again"
 logger = logging.getLogger(__name__)
 
 
@@ -71,7 +74,8 @@ class Jobs:
     def submit(self, question: Question, client: str = "", durable: bool = True) -> Job:
         """Takes a question on; a durable one outlives this process.
 
-        Raises BadRequestError, UnknownVolumeError, QueueFullError, JournalError, StoppingError.
+        Raises BadRequestError, UnknownVolumeError, QueueFullError, JournalError, StoppingError,
+        NoWorkerError.
         """
         question.check()
         job = Job(question.kind, partial(steps_of, question, self._desk), client, question)
@@ -81,7 +85,7 @@ class Jobs:
     def take_on(self, job: Job) -> Job:
         """As `submit`, for a job that is made already."""
         if self._stopping:
-            raise StoppingError("the server is about to stop; ask again when it has started again")
+            raise StoppingError(_TOO_LATE)
         self.crew.start(self, self._lost)
         self._holds.hold(job.volume_ids())
         job.holds = job.volume_ids()
@@ -116,9 +120,9 @@ class Jobs:
 
     def cancel(self, job: Job) -> None:
         """Before its next batch; one that is over stays as it is."""
-        error = JobCancelledError(_CANCELLED)
-        if job.end("cancelled", "cancelled", {"detail": _CANCELLED}, error):
-            self._leave(job)
+        fields = {"detail": _CANCELLED}
+        if job.end("cancelled", "cancelled", fields, JobCancelledError(_CANCELLED)):
+            self._leave(job, fields)
         if self.queue.withdraw(job):
             job.close()
 
@@ -138,8 +142,8 @@ class Jobs:
         self.crew.start(self, self._lost)
         for record in self._journal.records() if self._journal else ():
             try:
-                job = self._noted(record)
-            except (ValueError, KeyError) as error:
+                job = job_of(record, self._desk)
+            except BadRecordError as error:
                 logger.warning("job %s is given up: %s", record["job_id"], error)
                 self._journal.remove(record["job_id"])
             else:
@@ -151,9 +155,9 @@ class Jobs:
             if self._stopping:
                 return
             self._stopping = True
-        self.queue.close()
+        self.queue.close(StoppingError(_TOO_LATE))
         self.crew.join(LAST_BATCH_S)
-        self._beside.shutdown()
+        self._beside.shutdown(cancel_futures=True)
         for job in self.all():
             if job.is_over:
                 continue
@@ -190,15 +194,19 @@ class Jobs:
         if not self.queue.put_back(job):
             job.close()
 
-    def _leave(self, job: Job, fields: dict[str, Any] | None = None) -> None:
-        """After its end: everything that it held is free."""
+    def _leave(self, job: Job, fields: dict[str, Any]) -> None:
+        """After its end, with its last event's fields: everything that it held is free."""
         self.queue.leave(job)
         self._pace.took(job)
         self._release(job)
-        self._note(job, fields or {}, must=False)
+        self._note(job, fields, must=False)
         with self._lock:
-            self.ended.add(job)
-            self._expire()
+            is_known = self._jobs.get(job.job_id) is job
+            if is_known:
+                self.ended.add(job)
+                self._expire()
+        if job.durable and not is_known:  # forgotten since its end
+            self._journal.remove(job.job_id)
 
     def _release(self, job: Job) -> None:
         held, job.holds = job.holds, []
@@ -206,16 +214,17 @@ class Jobs:
 
     def _lost(self) -> None:
         """The last worker is out: nobody answers any more."""
-        error = NoWorkerError("every worker broke down and the model cannot be loaded again")
-        for job in self.queue.close():
-            self.fail(job, error)
+        self.queue.close(NoWorkerError(_LOST))
+        for job in self.all():
+            if not job.is_over:
+                self.fail(job, NoWorkerError(_LOST))
 
     def _line_up(self, job: Job) -> None:
         with self._lock:
             self._jobs[job.job_id] = job
         try:
             self.queue.add(job)
-        except QueueFullError:
+        except JobError:
             self.forget(job)
             raise
 
@@ -223,37 +232,20 @@ class Jobs:
         for job in self.ended.expired():
             self.forget(job)
 
-    def _note(self, job: Job, fields: dict[str, Any] | None = None, must: bool = True) -> None:
-        """Into the journal, where it belongs there. Raises JournalError where it must be."""
-        if not job.durable:
-            return
-        end = job.is_over and {"event": job.log.last.name, "fields": fields}
-        record = job.json() | {
-            "client": job.client,
-            "question": job.question.model_dump(mode="json"),
-            "failure": job.failure,
-            "end": end or None,
-        }
-        try:
-            self._journal.write(record)
-        except BirdError:
-            if must:
-                raise
-            logger.exception("job %s is not in the journal as it is now", job.job_id)
+    def _note(self, job: Job, end: dict[str, Any] | None = None, must: bool = True) -> None:
+        """Into the journal, where it belongs there; `end` is for whoever ended it.
 
-    def _noted(self, record: dict[str, Any]) -> Job:
-        """The job of a record. Raises ValueError, KeyError for what this version cannot read."""
-        question = ANY_QUESTION.validate_python(record["question"])
-        steps = partial(steps_of, question, self._desk)
-        job = Job(question.kind, steps, record["client"], question, record["job_id"])
-        job.durable, job.created, job.attempt = True, record["created"], record["attempt"]
-        if record["end"]:
-            job.end(record["state"], record["end"]["event"], record["end"]["fields"], None)
-            for name in ("failure", "started", "finished", "done", "total"):
-                setattr(job, name, record[name])
-        elif record["started"]:
-            job.attempt += 1
-        return job
+        Raises JournalError where it must be.
+        """
+        with job.noting:
+            if not job.durable or (job.is_over and end is None):
+                return
+            try:
+                self._journal.write(record_of(job, end))
+            except BirdError:
+                if must:
+                    raise
+                logger.exception("job %s is not in the journal as it is now", job.job_id)
 
     def _take_up(self, job: Job) -> None:
         """Why a job cannot go on is its end, for its client to read."""
@@ -268,5 +260,7 @@ class Jobs:
                     f"the server ended {MAX_ATTEMPTS} times during this job; it is not tried again"
                 )
             self.take_on(job)
+        except StoppingError:
+            self._note(job, must=False)  # for the next start
         except BirdError as error:
             self.fail(job, error)

@@ -11,7 +11,7 @@ import threading
 from collections import Counter, OrderedDict, deque
 from dataclasses import dataclass
 
-from bird_server.jobs.errors import QueueFullError
+from bird_server.jobs.errors import JobError, QueueFullError
 from bird_server.jobs.job import Job
 
 
@@ -34,11 +34,16 @@ class FairQueue:
         self._open: Counter[str] = Counter()
         self._opened: set[str] = set()
         self._changed = threading.Condition()
-        self._closed = False
+        self._closed: JobError | None = None  # what whoever comes too late is told
 
     def add(self, job: Job, retry_after_s: int = 1) -> None:
-        """Raises QueueFullError where too many are unfinished, in all or of this client."""
+        """Raises QueueFullError where too many are unfinished, in all or of this client.
+
+        Once the queue is closed, raises what it was closed with.
+        """
         with self._changed:
+            if self._closed is not None:
+                raise self._closed
             self.check_room(job, retry_after_s)
             self._unfinished[job.job_id] = job
             self._line_up(job)
@@ -59,7 +64,7 @@ class FairQueue:
     def take(self, worker: object) -> Job | None:
         """The next job that this worker may go on with; None once the queue is closed."""
         with self._changed:
-            while not self._closed:
+            while self._closed is None:
                 job = self._next(worker)
                 if job is not None:
                     return job
@@ -99,14 +104,18 @@ class FairQueue:
                 job.worker = new if job.worker is old else job.worker
             self._changed.notify_all()
 
-    def close(self) -> list[Job]:
-        """Nobody gets a job any more; those that waited."""
+    def withdraw_all(self, worker: object) -> list[Job]:
+        """Out of the lines: those that only this worker may go on with."""
         with self._changed:
-            self._closed = True
-            self._changed.notify_all()
-            waiting = [job for line in self._lines.values() for job in line]
+            bound = [job for job in self._unfinished.values() if job.worker is worker]
+            return [job for job in bound if self.withdraw(job)]
+
+    def close(self, reason: JobError) -> None:
+        """Nobody gets a job any more; `reason` is for those who come with one."""
+        with self._changed:
+            self._closed = reason
             self._lines.clear()
-            return waiting
+            self._changed.notify_all()
 
     def ahead(self, job: Job) -> int:
         """How many jobs that nobody has begun stand before it; 0 for one that has begun."""
@@ -139,7 +148,8 @@ class FairQueue:
             del self._lines[job.client]
 
     def _may_begin(self, job: Job) -> bool:
-        if not job.is_long or job.job_id in self._opened:
+        """Counts it where it does; one that is over has left already and counts no more."""
+        if not job.is_long or job.is_over or job.job_id in self._opened:
             return True
         if self._open[job.client] >= self.limits.open_per_client:
             return False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, Header, Path, Query, Request, Response
@@ -136,7 +135,7 @@ def shown(job: Job, jobs: Jobs) -> dict[str, Any]:
 
 
 def told_result(job: Job) -> str:
-    """The last event without its name, as JSON.
+    """The fields of the last event, as JSON.
 
     Raises JobNotFinishedError, JobCancelledError, StoppingError, or the job's own failure.
     """
@@ -151,5 +150,4 @@ def told_result(job: Job) -> str:
         failure = job.failure
         told = [failure[name] for name in ("status", "error", "detail", "hint")]
         raise ApiError(*told)
-    fields = json.loads(last.data)
-    return json.dumps({name: value for name, value in fields.items() if name != "event"})
+    return last.fields

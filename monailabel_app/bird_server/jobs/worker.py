@@ -15,6 +15,7 @@ from bird_server.jobs.errors import WorkerCrashedError
 from bird_server.jobs.job import Job
 from bird_server.jobs.queue import FairQueue
 from bird_server.jobs.steps import Answer, Errand
+from bird_server.jobs.yielding import give_way
 from bird_server.model import Model
 from bird_vlm.errors import BirdError
 
@@ -62,14 +63,15 @@ class Worker:
         return "out" if self.is_out else "busy" if self.is_busy else "idle"
 
     def _work(self) -> None:
+        give_way()
         while (job := self._queue.take(self)) is not None:
             self.is_busy = True
             try:
                 self._go_on(job)
-            except BaseException as error:
+            except BaseException:
                 logger.exception("worker %s crashed during job %s", self.device, job.job_id)
-                self._end(job, error)
-                self.is_out = True
+                self._foreman.fail(job, self.crash())
+                self.is_out, self.is_busy = True, False
                 self._crashed(self)
                 return
             self.is_busy = False
@@ -82,13 +84,14 @@ class Worker:
             if not job.has_begun:
                 self._foreman.began(job)
             step = job.advance(self, self.model)
+            if isinstance(step, Answer):
+                self._foreman.finish(job, step)
         except Exception as error:
             self._foreman.fail(job, error)
             self._count(error)
             return
         if isinstance(step, Answer):
             self._faults = 0
-            self._foreman.finish(job, step)
         elif isinstance(step, Errand) and not job.is_over:
             self._foreman.run(job, step)
         elif not self._queue.put_back(job):
@@ -100,12 +103,6 @@ class Worker:
         if self._faults >= FAULTS_IN_A_ROW:
             raise SystemExit(f"{self._faults} jobs in a row failed on {self.device}") from error
 
-    def _end(self, job: Job, error: BaseException) -> None:
-        if not job.is_over:
-            self._foreman.fail(
-                job,
-                WorkerCrashedError(
-                    f"the worker on {self.device} broke down ({type(error).__name__}) during this "
-                    "job; another one takes its place"
-                ),
-            )
+    def crash(self) -> WorkerCrashedError:
+        """What becomes of a job that it was at."""
+        return WorkerCrashedError(f"the worker on {self.device} broke down during this job")

@@ -22,24 +22,28 @@ logger = logging.getLogger(__name__)
 
 
 class ModelVersions:
-    """The versions of one service, whose model at the time is the original."""
+    """The versions of one service, whose model at the time is the original.
+
+    That one is not loaded where the service knows its fingerprint.
+    """
 
     def __init__(self, service: Service) -> None:
         if service.review is None:
             raise ReviewError("versions: this server keeps no reviews, so nothing is learnt")
         self._service = service
-        self._original, self.root = _name_of(service), service.version
+        self._original, self.root = service.model_name, service.root or service.version
         self.kept = Versions(folder_of(service.review.studies))
         self._changing = threading.Lock()
 
     def restore(self) -> None:
         """At the server's start: goes on with the version that answered last.
 
-        Where it cannot be loaded any more the original answers, and the log tells.
+        Where it cannot be loaded any more the original answers, and the log tells. Raises
+        DamagedVersionsError.
         """
         self.kept.tidy()
         record = self.kept.in_use(self.root)
-        if record is None or record.version == self._service.version:
+        if record is None:
             return
         try:
             self._service.swap(str(self.kept.path(record)))
@@ -48,7 +52,7 @@ class ModelVersions:
 
     def model(self) -> tuple[str, str]:
         """Name or folder of the model that answers now, and its fingerprint."""
-        return _name_of(self._service), self._service.version
+        return self._service.model_name, self._service.version
 
     def take(self, weights: Path, base_name: str, told: dict[str, Any]) -> ModelRecord:
         """Keeps a new version and answers from it, between two batches.
@@ -96,8 +100,3 @@ def versions_of(service: Service) -> ModelVersions:
 
 def _told(record: ModelRecord) -> dict[str, Any]:
     return {name: value for name, value in asdict(record).items() if name != "root"}
-
-
-def _name_of(service: Service) -> str:
-    """What `swap` would take to load the model in use."""
-    return service._crew.name

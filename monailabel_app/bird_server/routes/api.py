@@ -24,7 +24,7 @@ from bird_server.jobs.stopping import told_before_the_end
 from bird_server.jobs.streams import first_event, json_lines
 from bird_server.routes.dependencies import ServiceInUse
 from bird_server.routes.route_errors import failures
-from bird_server.routes.volume_routes import router as volume_router
+from bird_server.routes.volumes import router as volume_router
 from bird_server.routes.wire import LINES, AskedJson, HealthJson, ReferredJson, health_of
 from bird_server.service import Service, in_use
 

@@ -15,7 +15,7 @@ from bird_vlm.errors import BadRequestError
 
 MAX_BOXES = 5000
 Point = tuple[float, float, float]
-Revision = Annotated[int, Field(ge=1, lt=2**63, description="the one that you saw")]
+Revision = Annotated[int, Field(ge=1, lt=2**63, examples=[1], description="the one that you saw")]
 Reviewer = Annotated[str, Field(max_length=255, examples=["ann"], description="who you are")]
 Comment = Annotated[str, Field(max_length=4000, examples=["The lower pole was missing."])]
 Label = Annotated[str, Field(max_length=MAX_LABEL_CHARACTERS, examples=["liver"])]
@@ -52,6 +52,7 @@ class RoiBody(Body):
 class StepBody(Body):
     """One change by one reviewer."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [{"revision": 2, "reviewer": "ann"}]})
     revision: Revision
     reviewer: Reviewer
     comment: Comment = ""

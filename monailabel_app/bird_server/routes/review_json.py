@@ -50,7 +50,9 @@ class ContentJson(BaseModel):
 
     label: str = Field(examples=["liver"])
     score: float = Field(examples=[0.93])
-    slices: tuple[int, int] = Field(description="first and last, both included")
+    slices: tuple[int, int] = Field(
+        examples=[[30, 52]], description="first and last, both included"
+    )
     roi: dict[str, Any] = Field(examples=[_ROI])
     boxes: list[dict[str, Any]] = Field(examples=[[_BOX]])
 
@@ -67,7 +69,7 @@ class EventJson(BaseModel):
     status: str = Field(examples=["accepted"])
     reviewer: str | None = Field(examples=["ann"], description="null: the model")
     time: str = Field(examples=[_TIME])
-    comment: str
+    comment: str = Field(examples=["The lower pole was missing."])
     content: ContentJson | None = Field(description="null: unchanged")
 
     @classmethod
@@ -89,10 +91,10 @@ class FindingJson(ContentJson):
     revision: int = Field(examples=[1], description="send it back with a change")
     reviewer: str | None = Field(examples=[None], description="who changed it last")
     time: str = Field(examples=[_TIME])
-    comment: str
+    comment: str = Field(examples=["The lower pole was missing."])
     model: ModelJson | None = Field(description="null: drawn by hand")
-    can_undo: bool
-    can_redo: bool
+    can_undo: bool = Field(examples=[False])
+    can_redo: bool = Field(examples=[False])
     history: list[EventJson] | None = Field(None, description="where it was asked for")
 
     @classmethod
@@ -118,7 +120,7 @@ class ConflictJson(ProblemJson):
 
 class FindingsJson(BaseModel):
     findings: list[FindingJson]
-    total: int = Field(description="on all pages")
+    total: int = Field(examples=[1], description="on all pages")
 
     @classmethod
     def of(cls, page: WorkPage) -> FindingsJson:
@@ -140,7 +142,7 @@ class SummaryJson(PlacesJson):
     counts: dict[str, int] = Field(
         examples=[{"proposed": 3, "accepted": 1, "edited": 0, "rejected": 0}]
     )
-    notes: int
+    notes: int = Field(examples=[0], description="how many")
 
     @classmethod
     def of(cls, summary: CaseSummary, stored: bool) -> SummaryJson:
@@ -157,7 +159,7 @@ class SummaryJson(PlacesJson):
 
 class CasesJson(BaseModel):
     cases: list[SummaryJson]
-    total: int = Field(description="on all pages")
+    total: int = Field(examples=[1], description="on all pages")
 
     @classmethod
     def of(cls, page: CasePage, stored) -> CasesJson:
@@ -202,7 +204,9 @@ class CaseJson(SummaryJson):
     findings: list[FindingJson]
     absences: list[AbsenceJson]
     note_list: list[NoteJson]
-    histories: dict[str, list[EventJson]] | None = Field(None, description="by finding id")
+    histories: dict[str, list[EventJson]] | None = Field(
+        None, examples=[None], description="by finding id"
+    )
 
     @classmethod
     def of_report(cls, report: CaseReport, stored: bool, history: bool) -> CaseJson:
@@ -233,14 +237,16 @@ class NextJson(BaseModel):
     strategy: str = Field(examples=["uncertainty"])
     score: float = Field(examples=[0.83], description="0..1, 1 = look at it first")
     reasons: list[str] = Field(examples=[["liver: score 0.48 on slices 30 to 52"]])
-    left: int = Field(description="cases with findings that nobody has reviewed")
+    left: int = Field(examples=[3], description="cases with findings that nobody has reviewed")
 
 
 class StateJson(BaseModel):
     """How the review store is."""
 
-    cases: int
-    unreviewed: int = Field(description="cases with findings that nobody has reviewed")
+    cases: int = Field(examples=[12])
+    unreviewed: int = Field(
+        examples=[3], description="cases with findings that nobody has reviewed"
+    )
     recovery: str | None = Field(
         examples=[None], description="what was broken when it was opened, and what became of it"
     )

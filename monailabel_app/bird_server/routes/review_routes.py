@@ -6,16 +6,17 @@ files look is the exports'. Wherever a case is named, its volume digest or its u
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from fastapi import APIRouter, Depends, Path, Query, Response
+from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel
 
-from bird_server.errors import ApiError, problem_of
+from bird_server.errors import problem_of
 from bird_server.learning.strategies import STRATEGIES, Ranked, ranked
 from bird_server.review.errors import NothingToUndoError, StaleRevisionError
-from bird_server.review.lists import MAX_PAGE, CaseFilter, CaseOrder, Order, WorkFilter
-from bird_server.review.records import ReviewedFinding, Status
+from bird_server.review.lists import CaseFilter, CaseOrder, Order, WorkFilter
+from bird_server.review.records import ReviewedFinding
 from bird_server.review.review import ExportKind, Review
 from bird_server.routes.review_bodies import ChangeBody, DrawingBody, NoteBody, StepBody
 from bird_server.routes.review_json import (
@@ -30,8 +31,23 @@ from bird_server.routes.review_json import (
     StrategiesJson,
     SummaryJson,
 )
+from bird_server.routes.review_parameters import (
+    CaseChoice,
+    CaseKey,
+    CaseName,
+    FindingId,
+    InReview,
+    Label,
+    Limit,
+    ModelName,
+    Offset,
+    Reviewer,
+    Statuses,
+    StrategyName,
+    Version,
+    Volumes,
+)
 from bird_server.routes.route_errors import failures
-from bird_server.service import Service, current
 from bird_server.volumes.reviewed_volumes import ReviewedVolumes
 
 # Reports hold what people wrote: wherever a browser shows one, nothing of it runs.
@@ -41,54 +57,10 @@ _HARMLESS = {
     "X-Content-Type-Options": "nosniff",
 }
 router = APIRouter(prefix="/bird/v1", tags=["BiRD review"])
-Offset = Annotated[int, Query(ge=0, lt=2**63)]
-Limit = Annotated[int, Query(ge=1, le=MAX_PAGE)]
-Label = Annotated[str | None, Query(max_length=100, examples=["liver"])]
-Name = Annotated[str | None, Query(max_length=255)]
+_FILE = {"application/octet-stream": {"example": "the bytes of scan.mrk.json"}}
 _CHANGE_FAILS = failures(404, 422, 503) | {
     409: {"model": ConflictJson, "description": "Somebody else was first."}
 }
-CaseKey = Annotated[
-    str,
-    Path(
-        pattern="^([0-9a-f]{32}|[0-9a-f]{64})$",
-        description="a volume_digest (32 hex digits) or a volume_id (64)",
-        examples=["9c1185a5c5e9fc54612808977ee8f548"],
-    ),
-]
-FindingId = Annotated[
-    str,
-    Path(
-        pattern="^[0-9a-f]{32}$",
-        description="a finding's id",
-        examples=["0d9f2c3b4a5e6f708192a3b4c5d6e7f8"],
-    ),
-]
-StrategyName = Annotated[str, Query(examples=["uncertainty"], max_length=40)]
-
-
-async def service_in_use() -> Service:
-    """`async` on purpose: FastAPI would hand a plain function to a worker thread."""
-    return current()
-
-
-async def review_in_use(service: Annotated[Service, Depends(service_in_use)]) -> Review:
-    if service.review is None:
-        raise ApiError(
-            503, "no_review", "this server keeps no reviews", "Look into the server's log."
-        )
-    return service.review
-
-
-async def volumes_in_use(
-    service: Annotated[Service, Depends(service_in_use)],
-    review: Annotated[Review, Depends(review_in_use)],
-) -> ReviewedVolumes:
-    return ReviewedVolumes(service, review)
-
-
-InReview = Annotated[Review, Depends(review_in_use)]
-Volumes = Annotated[ReviewedVolumes, Depends(volumes_in_use)]
 
 
 @router.get("/cases", responses=failures(422, 503))
@@ -98,7 +70,7 @@ def cases(
     unreviewed: bool = False,
     missing: Label = None,
     any_missing: bool = False,
-    name: Name = None,
+    name: CaseName = None,
     order: CaseOrder = "oldest",
     offset: Offset = 0,
     limit: Limit = 100,
@@ -117,7 +89,7 @@ def next_case(
     review: InReview,
     volumes: Volumes,
     strategy: StrategyName = "uncertainty",
-    after: Annotated[str | None, Query(pattern="^[0-9a-f]{32,64}$")] = None,
+    after: CaseChoice = None,
 ) -> NextJson:
     """The case to look at next, by a strategy; `after` is the one just done, which is left out."""
     left = ranked(review.store, strategy)
@@ -152,30 +124,30 @@ def strategies() -> StrategiesJson:
     return StrategiesJson(strategies=told)
 
 
-@router.get("/cases/{case}", responses=failures(404, 422, 503))
+@router.get("/cases/{case}", response_model=CaseJson, responses=failures(404, 422, 503))
 def case_report(
     case: CaseKey, review: InReview, volumes: Volumes, history: bool = False
-) -> CaseJson:
+) -> Response:
     """All that is known about a case: findings, what was not found, remarks; with `history` each
     change."""
     report = review.store.report(volumes.digest(case), histories=history)
-    return CaseJson.of_report(report, volumes.is_stored(report.places), history)
+    return large(CaseJson.of_report(report, volumes.is_stored(report.places), history))
 
 
-@router.get("/findings", responses=failures(404, 422, 503))
+@router.get("/findings", response_model=FindingsJson, responses=failures(404, 422, 503))
 def findings(
     review: InReview,
     volumes: Volumes,
-    case: Annotated[str | None, Query(pattern="^[0-9a-f]{32,64}$")] = None,
-    status: Annotated[list[Status], Query()] = (),  # type: ignore[assignment]
+    case: CaseChoice = None,
+    status: Statuses = (),  # type: ignore[assignment]
     label: Label = None,
-    model: Name = None,
-    version: Name = None,
-    reviewer: Name = None,
+    model: ModelName = None,
+    version: Version = None,
+    reviewer: Reviewer = None,
     order: Order = "oldest",
     offset: Offset = 0,
     limit: Limit = 100,
-) -> FindingsJson:
+) -> Response:
     """The work list: findings of all cases, a page of them; `status` may be repeated."""
     wanted = WorkFilter(
         volume_digest=case and volumes.digest(case),
@@ -188,7 +160,7 @@ def findings(
         offset=offset,
         limit=limit,
     )
-    return FindingsJson.of(review.store.work_list(wanted))
+    return large(FindingsJson.of(review.store.work_list(wanted)))
 
 
 @router.get("/findings/{finding_id}", responses=failures(404, 422, 503))
@@ -248,15 +220,14 @@ def note(case: CaseKey, body: NoteBody, review: InReview, volumes: Volumes) -> N
 @router.get(
     "/cases/{case}/export/{kind}",
     response_class=Response,
-    responses=failures(404, 422, 503)
-    | {200: {"description": "the file", "content": {"application/octet-stream": {}}}},
+    responses=failures(404, 422, 503) | {200: {"description": "the file", "content": _FILE}},
 )
 def export(
     case: CaseKey,
     kind: ExportKind,
     review: InReview,
     volumes: Volumes,
-    status: Annotated[list[Status], Query()] = (),  # type: ignore[assignment]
+    status: Statuses = (),  # type: ignore[assignment]
 ) -> Response:
     """The case as a file: Slicer markups, CSV, COCO JSON, DICOM SR or an HTML report."""
     digest = volumes.digest(case)
@@ -264,6 +235,11 @@ def export(
     file = review.export(digest, kind, scan, tuple(status) or None)
     name = {"Content-Disposition": f'attachment; filename="{file.name}"'}
     return Response(file.content, media_type=file.media_type, headers=name | _HARMLESS)
+
+
+def large(answer: BaseModel) -> Response:
+    """Written here, on the route's own thread: the event loop would answer nobody meanwhile."""
+    return Response(answer.model_dump_json(), media_type="application/json")
 
 
 def _next_json(strategy: str, left: list[Ranked], volumes: ReviewedVolumes) -> NextJson:

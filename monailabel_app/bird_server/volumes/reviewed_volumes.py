@@ -12,7 +12,8 @@ from pathlib import Path
 from bird_server.review.errors import UnknownCaseError
 from bird_server.review.records import CaseReport, NewCase, Places
 from bird_server.review.review import ExportKind, Review, Scan
-from bird_server.service import Service, read_named
+from bird_server.service import Service
+from bird_server.volumes.reading import read_named
 from bird_server.volumes.volumes_store import UnknownVolumeError
 from bird_vlm.contract import VolumeGeometry
 from bird_vlm.errors import BadVolumeError

@@ -40,7 +40,7 @@ class Upload:
         """The folder where a zipped series is unpacked; removed with the upload, unless kept."""
         return self.path.with_name(f"{self.path.name[:_HEX]}{SERIES}")
 
-    def write(self, chunk: bytes) -> None:
+    def write(self, chunk: bytes | bytearray) -> None:
         """Appends `chunk`; raises TooLargeError above the limit, StoreFullError on a full disk."""
         self._size_bytes += len(chunk)
         if self._size_bytes > self._limit_bytes:

@@ -2,7 +2,8 @@
 
 The same bytes are stored once. An upload grows under `incoming/` and is renamed when it is whole,
 so that a half-written file never looks finished. What has not been used for longest goes first
-where space or time is over, but never what a job needs. Knows nothing about voxels or HTTP.
+where space or time is over, but never what a job or a review needs. Knows nothing about voxels or
+HTTP.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,17 +85,22 @@ class VolumesStore:
     """A folder of volumes; safe for any number of threads of one process."""
 
     def __init__(
-        self, folder: Path, limits: StoreLimits, now: Callable[[], float] = time.time
+        self,
+        folder: Path,
+        limits: StoreLimits,
+        now: Callable[[], float] = time.time,
+        spared: Callable[[], Collection[str]] = frozenset,
     ) -> None:
-        """`now` gives seconds since 1970."""
+        """`now` gives seconds since 1970, `spared` the volumes that never go by themselves."""
         self.folder, self.limits = folder, limits
-        self._now = now
+        self._now, self._spared = now, spared
         self._incoming, self._about = folder / "incoming", folder / "about"
         self._held: Counter[str] = Counter()
         self._lock = threading.RLock()
         shutil.rmtree(self._incoming, ignore_errors=True)  # what a kill left behind
         for made in (self._incoming, self._about):
             made.mkdir(parents=True, exist_ok=True)
+        self._tidy()
         self.expire()
 
     @contextmanager
@@ -150,10 +156,10 @@ class VolumesStore:
         try:
             told = json.loads((self._about / f"{volume_id}.json").read_text(encoding="utf-8"))
             known = (told["volume_digest"], told["name"], told["geometry"])
+            used, size_bytes = path.stat().st_mtime, _size_bytes(path)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise _unknown("volume_id", volume_id) from error
-        used, in_use = path.stat().st_mtime, volume_id in self._held
-        return StoredVolume(volume_id, *known, path, _size_bytes(path), used, in_use)
+        return StoredVolume(volume_id, *known, path, size_bytes, used, volume_id in self._held)
 
     def all(self) -> list[StoredVolume]:
         """All described volumes, the last used first."""
@@ -161,7 +167,7 @@ class VolumesStore:
         for volume_id, _ in self._volumes():
             try:
                 found.append(self.about(volume_id))
-            except (UnknownVolumeError, FileNotFoundError):  # older, or gone just now
+            except UnknownVolumeError:  # older, or gone just now
                 logger.debug("%s is not described", volume_id)
         return sorted(found, key=lambda stored: -stored.used)
 
@@ -173,7 +179,8 @@ class VolumesStore:
         raise _unknown("volume_digest", volume_digest)
 
     def stored_bytes(self) -> int:
-        return sum(_size_bytes(path) for _, path in self._volumes())
+        with self._lock:
+            return sum(_size_bytes(path) for _, path in self._volumes())
 
     def holds(self, volume_id: str) -> bool:
         return self._find(volume_id) is not None
@@ -219,17 +226,25 @@ class VolumesStore:
         with self._lock:
             free = self.limits.quota_bytes - room_for_bytes - self.stored_bytes()
             oldest = self._now() - self.limits.age_s
+            kept = {*self._held, *self._spared()}
             for volume_id, path in sorted(self._volumes(), key=lambda v: v[1].stat().st_mtime):
-                if volume_id in self._held or (free >= 0 and path.stat().st_mtime >= oldest):
+                if volume_id in kept or (free >= 0 and path.stat().st_mtime >= oldest):
                     continue
                 free += _size_bytes(path)
                 logger.info("volume %s goes: not used since long", volume_id)
                 self._remove(volume_id, path)
         if free < 0 < room_for_bytes:
             raise StoreFullError(
-                f"upload: {-free} bytes are lacking; jobs need all volumes that are left of the "
-                f"{self.limits.quota_bytes} bytes that are kept"
+                f"upload: {-free} bytes are lacking; jobs and reviews need all volumes that are "
+                f"left of the {self.limits.quota_bytes} bytes that are kept"
             )
+
+    def _tidy(self) -> None:
+        """Removes what is known of volumes that are gone, which a kill may have left behind."""
+        there = {volume_id for volume_id, _ in self._volumes()}
+        for about in self._about.iterdir():
+            if about.name.removesuffix(".json") not in there:
+                about.unlink()
 
     def _volumes(self) -> list[tuple[str, Path]]:
         found = [path for path in self.folder.iterdir() if _VOLUME_ID.fullmatch(path.name[:64])]

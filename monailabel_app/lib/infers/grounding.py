@@ -17,7 +17,8 @@ from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
 from bird_server.errors import ApiError
 from bird_server.jobs.steps import Source
-from bird_server.service import current, known_labels, read_named
+from bird_server.service import current, known_labels
+from bird_server.volumes.reading import read_named
 from bird_vlm.contract import PLANES, GroundingRequest, GroundingResult, to_json
 from bird_vlm.errors import BadRequestError
 from bird_vlm.markups import markups_json

@@ -11,9 +11,11 @@ from starlette.concurrency import run_in_threadpool
 from bird_server.routes.dependencies import ServiceInUse
 from bird_server.routes.route_errors import failures
 from bird_server.routes.wire import EXAMPLE_VOLUME_ID, AboutJson, UploadedJson, VolumesJson
+from bird_server.volumes.uploads import Upload
 from bird_server.volumes.volumes_store import StoredVolume
 
 router = APIRouter(prefix="/volumes")
+PIECE_BYTES = 1 << 20  # of a body, written at once
 VolumeId = Annotated[
     str, Path(description="SHA-256 of the uploaded bytes", examples=[EXAMPLE_VOLUME_ID])
 ]
@@ -55,11 +57,21 @@ async def put_volume(
 ) -> dict[str, Any]:
     """The body is the file itself. The same bytes are stored once."""
     with service.store.receive(name) as upload:
-        async for chunk in request.stream():
-            upload.write(chunk)
+        await write_body(upload, request)
         stored, is_new = await run_in_threadpool(service.keep, upload)
     response.status_code = 201 if is_new else 200
     return uploaded(stored)
+
+
+async def write_body(upload: Upload, request: Request) -> None:
+    """In pieces, beside the event loop: a slow disk must not hold up other answers."""
+    piece = bytearray()
+    async for chunk in request.stream():
+        piece += chunk
+        if len(piece) >= PIECE_BYTES:
+            await run_in_threadpool(upload.write, piece)
+            piece = bytearray()
+    await run_in_threadpool(upload.write, piece)
 
 
 @router.get("", summary="List the volumes", response_model=VolumesJson)

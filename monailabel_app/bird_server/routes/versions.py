@@ -1,6 +1,6 @@
 """The versions of the model under /bird/v1: which there are, what they are worth, and rolling back.
 
-Turns HTTP into calls of `model_versions`. Training, which makes versions, is in `task_routes`.
+Turns HTTP into calls of `model_versions`. Training, which makes versions, is in `routes.tasks`.
 """
 
 from __future__ import annotations
@@ -32,8 +32,10 @@ class VersionJson(BaseModel):
     version: str = Field(examples=["0123456789abcdef"], description="fingerprint of its weights")
     name: str = Field(examples=["bird-mini-r1"])
     status: str = Field(examples=["kept"], description="original, kept or refused (was worse)")
-    in_use: bool
-    base: str | None = Field(None, description="the version that it was trained from")
+    in_use: bool = Field(examples=[True])
+    base: str | None = Field(
+        None, examples=["fedcba9876543210"], description="the version that it was trained from"
+    )
     made: str | None = Field(None, examples=["2026-01-02T03:04:05.678+00:00"])
     trained_on: dict[str, Any] = Field({}, examples=[{"cases": ["scan.nii.gz"], "seconds": 61.0}])
     before: dict[str, Any] = Field({}, examples=[_JUDGED])
@@ -51,7 +53,7 @@ def versions() -> VersionsJson:
     return VersionsJson(**versions_of(current()).told())
 
 
-@router.post("/versions/{version}/use", responses=failures(404, 503))
+@router.post("/versions/{version}/use", responses=failures(404, 422, 503))
 def use_version(version: VersionId) -> VersionsJson:
     """Answers from this version from the next batch on; so a training is taken back."""
     kept = versions_of(current())

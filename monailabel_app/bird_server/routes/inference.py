@@ -10,17 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, BackgroundTasks, File, Form, Response, UploadFile
 from monailabel.endpoints.infer import run_inference
 from monailabel.interfaces.utils.app import app_instance
 
-from bird_server.access.expansion import check_expansion
 from bird_server.access.names import sent_name, split_suffix
 from bird_server.errors import ApiError
-from bird_server.routes.stock_routes import json_object, known_session, received
+from bird_server.routes.stock import json_object, known_session, received
 from bird_server.volumes.uploads import SUFFIXES
 
 router = APIRouter(tags=["Infer"])
@@ -43,7 +41,6 @@ def infer(
     check_model(model)
     check_params(params)
     with asked_image(image, session_id, file) as path:
-        check_expansion(Path(path))
         return run_inference(background_tasks, model, path, "", params, None, None, output)
 
 
