@@ -4,6 +4,8 @@ Slots only. What happens between scene and server is in BiRDLib, what the tabs d
 panel's look is in Resources/UI/BiRD.ui.
 """
 
+import time
+
 import numpy as np
 import qt
 import slicer
@@ -18,11 +20,12 @@ from slicer.ScriptedLoadableModule import (
 )
 from slicer.util import VTKObservationMixin
 
-from BiRDLib import answers
 from BiRDLib import scene as geometry
+from BiRDLib.answers import Health
 from BiRDLib.background import Background
-from BiRDLib.findings import Findings
 from BiRDLib.logic import Logic
+from BiRDLib.question import WHOLE, Question
+from BiRDLib.rehearsal import rehearsal
 from BiRDLib.review import Review
 from BiRDPanel.asking import Asking
 from BiRDPanel.casework import Casework
@@ -31,6 +34,21 @@ from BiRDPanel.reviewing import Reviewing
 from BiRDPanel.section import enable
 from BiRDPanel.using import Using
 
+# name, title, file and SHA-256 of scans in Slicer's collection of test data.
+SAMPLES = (
+    (
+        "BiRDHead",
+        _("Head (MR)"),
+        "MR-head.nrrd",
+        "cc211f0dfd9a05ca3841ce1141b292898b2dd2d3f08286affadf823a7e58df93",
+    ),
+    (
+        "BiRDLiver",
+        _("Abdomen with liver (CT)"),
+        "CTLiver.nrrd",
+        "e16eae0ae6fefa858c5c11e58f0f1bb81834d81b7102e021571056324ef6f37e",
+    ),
+)
 PUMP_MS = 30
 IDLE_PUMP_MS = 500  # while nothing is asked, but a server of our own may say something
 
@@ -51,6 +69,7 @@ class BiRD(ScriptedLoadableModule):
         self.parent.acknowledgementText = _(
             "BiRD is a research tool. Its answers are suggestions to be reviewed, not a diagnosis."
         )
+        slicer.app.connect("startupCompleted()", registerSampleData)
 
 
 class BiRDLogic(ScriptedLoadableModuleLogic):
@@ -93,6 +112,7 @@ class BiRDWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._timer = qt.QTimer()
         self._timer.interval = PUMP_MS
         self._timer.timeout.connect(self.onPump)
+        self.logic.background.wake = self._wake
         self._makeSections()
         self._connectSignals()
         self.addObserver(self.scene, self.scene.StartCloseEvent, self.onSceneStartClose)
@@ -141,8 +161,10 @@ class BiRDWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def onPump(self):
         was_busy = self.busy
         self.logic.background.pump()
-        if was_busy and not self.busy:
-            self._rest()
+        if self.busy or self.logic.background.waiting:
+            return
+        self._rest()
+        if was_busy:
             self.update()
 
     def _rest(self):
@@ -231,41 +253,75 @@ class BiRDWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
 
 class BiRDTest(ScriptedLoadableModuleTest):
-    """Self-test inside Slicer; needs no server."""
+    """Self-test inside Slicer; its server is a rehearsal in this process (rehearsal.py)."""
 
     def setUp(self):
         slicer.mrmlScene.Clear()
 
     def runTest(self):
         self.setUp()
-        self.test_findingsBecomeMarkups()
+        self.test_wordsBecomeReviewedFindings()
         self.setUp()
         self.test_roiBecomesQuestion()
 
-    def test_findingsBecomeMarkups(self):
-        volume = _blankVolume()
-        corners = ((-5.0, -5.0, 3.0), (5.0, -5.0, 3.0), (5.0, 5.0, 3.0), (-5.0, 5.0, 3.0))
-        box = answers.Box("liver", 3, 0.9, corners)
-        axes = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
-        finding = answers.Finding(
-            "liver", 0.9, (3, 3), (0.0, 0.0, 3.0), (10.0, 10.0, 1.0), axes, (box,)
-        )
-        grounding = answers.Grounding("self-test", "axial", None, (finding,), ("spleen",))
-        findings = Findings(slicer.mrmlScene)
-        (roi,) = findings.add(volume, grounding, "liver, spleen (axial)")
-        assert roi.GetName() == "liver 0.90"
-        rows = findings.rows(findings.table(volume))
-        assert [row.status for row in rows] == ["proposed", "absent"]
+    def test_wordsBecomeReviewedFindings(self):
+        volume = _blockVolume()
+        logic, answers = BiRDLogic(), []
+        with rehearsal() as address:
+            logic.core.connect(address, "", answers.append, answers.append)
+            assert isinstance(_awaited(logic, answers), Health)
+            question = Question(volume, ("block", "nothing"), extent=WHOLE)
+            logic.core.ground(question, lambda *told: answers.append(told), answers.append)
+            grounding, rois = _awaited(logic, answers)
+        assert grounding.absent == ("nothing",)
+        assert [roi.GetName() for roi in rois] == ["block 0.90"]
+        bounds = np.zeros(6)
+        rois[0].GetRASBounds(bounds)
+        np.testing.assert_allclose(bounds, (-5.5, 3.5, -3.5, 5.5, 1.5, 5.5), atol=1e-3)
+        review = logic.makeReview(lambda words: None, lambda: None)
+        logic.core.disconnect()
+        review.accept(volume, ["1/1"])
+        assert [line.status for line in review.lines(volume)] == ["accepted", "absent"]
+        review.undo()
+        assert review.lines(volume)[0].status == "proposed"
+        logic.core.close()
 
     def test_roiBecomesQuestion(self):
-        volume = _blankVolume()
+        volume = _blockVolume()
         roi = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsROINode")
         geometry.placeRoi(roi, volume, (0.0, 0.0, 5.0), (4.0, 6.0, 2.0), np.eye(3))
         box_ras = geometry.boxOfRoi(volume, roi)
         np.testing.assert_allclose(box_ras, (-2.0, -3.0, 4.0, 2.0, 3.0, 6.0), atol=1e-6)
 
 
-def _blankVolume():
-    volume = slicer.util.addVolumeFromArray(np.zeros((10, 20, 20), dtype=np.int16))
+def _blockVolume():
+    """20 x 20 x 10 voxels of 1 mm with a bright block in it."""
+    array = np.zeros((10, 20, 20), dtype=np.int16)
+    array[2:6, 7:16, 5:14] = 100
+    volume = slicer.util.addVolumeFromArray(array)
     volume.SetOrigin(-10.0, -10.0, 0.0)
     return volume
+
+
+def _awaited(logic, answers, limit_s=20.0):
+    """The next answer, while the GUI thread does what it does."""
+    end = time.monotonic() + limit_s
+    while not answers and time.monotonic() < end:
+        logic.background.pump()
+    return answers.pop()
+
+
+def registerSampleData():
+    """Scans to try BiRD on, from Slicer's own collection."""
+    import SampleData
+
+    for name, title, fileName, digest in SAMPLES:
+        SampleData.SampleDataLogic.registerCustomSampleDataSource(
+            category="BiRD",
+            sampleName=name,
+            sampleDescription=title,
+            uris=slicer.util.TESTING_DATA_URL + "SHA256/" + digest,
+            fileNames=fileName,
+            checksums="SHA256:" + digest,
+            nodeNames=title,
+        )

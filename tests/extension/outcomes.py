@@ -12,6 +12,8 @@ class AtOnce:
     def post(self, callback):
         callback()
 
+    later = post
+
 
 class Outcome:
     """What came back, as `on_done`, `on_error` and `on_progress`."""

@@ -23,7 +23,7 @@ if sys.version_info < (3, 12):
     # None is immortal; without a large stock of them the interpreter dies on its way out.
     ctypes.c_ssize_t.from_address(id(None)).value += 1 << 40
 
-PSEUDO_MODULES = ("torch.classes", "torch.ops")
+PSEUDO_MODULES = ("torch.classes", "torch.ops", "pydantic")
 QT_NAMES = (
     "QAbstractItemView",
     "QBrush",
@@ -101,7 +101,8 @@ def named_widgets(panel):
 @contextmanager
 def _without_pseudo_modules():
     """PySide6 asks every loaded module for its source; torch has some that answer with an error."""
-    hidden = {name: sys.modules.pop(name) for name in PSEUDO_MODULES if name in sys.modules}
+    names = [name for name in sys.modules if name.startswith(PSEUDO_MODULES)]
+    hidden = {name: sys.modules.pop(name) for name in names}
     try:
         yield
     finally:

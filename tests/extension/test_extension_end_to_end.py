@@ -17,6 +17,8 @@ from BiRDLib import scene as geometry
 from BiRDLib.background import Background
 from BiRDLib.caseroom import CaseRoom
 from BiRDLib.colors import label_color
+from BiRDLib.errors import Refused
+from BiRDLib.localserver import LocalServer
 from BiRDLib.logic import Logic
 from BiRDLib.question import WHOLE, Question
 from BiRDLib.review import Review
@@ -170,6 +172,25 @@ def test_a_decision_reaches_the_store_and_its_report(
     assert "right thalamus" in told
     assert "Dr A" in told
     logic.close()
+
+
+def test_a_server_is_started_here_answers_and_ends(a_scene, tmp_path):
+    """The button "Start one here": the Python that has the server is chosen as its program."""
+    background, said, ready, ended, health = Background(), [], [], [], []
+    server = LocalServer(background, said.append, lambda *where: ready.append(where), ended.append)
+    server.start(sys.executable, tmp_path / "studies")
+    wait_for(background, _Either(ready, ended))
+    assert not ended, said
+    ((url, token),) = ready
+    logic = Logic(a_scene, background)
+    logic.connect(url, "wrong", health.append, health.append)
+    assert isinstance(wait_for(background, health).pop(), Refused)
+    logic.connect(url, token, health.append, health.append)
+    assert wait_for(background, health)[0].model == "bird-mini"
+    logic.close()
+    server.stop()
+    wait_for(background, ended)
+    assert not server.running
 
 
 class _Either:

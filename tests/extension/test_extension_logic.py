@@ -131,7 +131,8 @@ def test_a_box_becomes_a_name(a_server, a_connected_logic, make_volume, an_outco
     a_server.says("POST", "/refer", 200, told)
     roi = volume.GetScene().AddNewNodeByClass("vtkMRMLMarkupsROINode")
     corners = a_finding(volume, "x", [6], LOW, HIGH).boxes[0].corners_ras
-    geometry.placeRoi(roi, volume, *geometry.slabOfSliceBox(volume, "axial", corners))
+    slabs = geometry.slabsOfSliceBoxes(volume, "axial", [corners])
+    geometry.placeRoi(roi, volume, *(part[0] for part in slabs))
     a_connected_logic.refer(Question(volume), roi, **an_outcome.callbacks)
     assert an_outcome.done[0][0].text == "spleen"
     (asked,) = a_server.asked("/refer")

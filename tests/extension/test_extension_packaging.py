@@ -3,6 +3,7 @@
 import ast
 import doctest
 import importlib
+import json
 import re
 import shutil
 import subprocess
@@ -15,10 +16,10 @@ from PIL import Image
 ROOT = Path(__file__).parents[2]
 MODULE = ROOT / "extension" / "BiRD"
 SOURCES = sorted(path for path in MODULE.rglob("*.py"))
-OURS = {"BiRDLib", "BiRDPanel", "slicer", "qt", "ctk", "vtk", "numpy"}
+OURS = {"BiRDLib", "BiRDPanel", "SampleData", "slicer", "qt", "ctk", "vtk", "numpy"}
 WITHOUT_SLICER = """
-    address answers cases client conversation errors fields labels lines links question reviewclient
-    statuses telling
+    address answers background cases client conversation errors fields i18n job labels lines links
+    localserver question refusals reviewclient statuses telling walk worklist
 """
 WITHOUT_SLICER = {f"{name}.py" for name in WITHOUT_SLICER.split()}
 EVERY_SOURCE = pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(MODULE)))
@@ -44,6 +45,15 @@ def test_root_cmake_says_what_the_extensions_index_reads():
         assert re.search(rf"set\(EXTENSION_{name} \"[^\"]+\"\)", text), name
     assert "project(BiRD)" in text
     assert (ROOT / "LICENSE").is_file()
+
+
+def test_the_entry_of_the_extensions_index_has_what_its_schema_wants():
+    entry = json.loads((ROOT / "extension" / "BiRD.json").read_text())
+    assert {"$schema", "category", "scm_url"} <= entry.keys()
+    optional = {"build_dependencies", "build_subdirectory", "scm_revision", "scm_type", "tier"}
+    assert entry.keys() - {"$schema", "category", "scm_url"} <= optional
+    homepage = re.search(r'EXTENSION_HOMEPAGE "(.+)"', (ROOT / "CMakeLists.txt").read_text())[1]
+    assert entry["scm_url"] == homepage + ".git"
 
 
 SLICER_CONFIG = """
@@ -122,7 +132,7 @@ def test_the_client_loads_without_slicer():
 
 
 DOCUMENTED = [
-    *("address", "colors", "conversation", "labels", "lines", "links", "places"),
+    *("address", "colors", "conversation", "i18n", "labels", "lines", "links", "places"),
     *("question", "rasters", "statuses"),
 ]
 

@@ -2,10 +2,13 @@
 
 import ast
 import re
+import sys
+import types
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
+import slicer
 
 pytest.importorskip("PySide6.QtWidgets", reason="needs PySide6 and its system libraries")
 
@@ -190,3 +193,23 @@ def test_slots_do_not_wait():
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
     }
     assert not calls & {"sleep", "exec_", "processEvents", "delayDisplay", "urlopen"}
+
+
+def test_sample_data_is_offered_when_slicer_has_started(a_module, monkeypatch):
+    offered, asked = [], []
+    source = types.SimpleNamespace(
+        registerCustomSampleDataSource=lambda **what: offered.append(what)
+    )
+    monkeypatch.setitem(sys.modules, "SampleData", types.SimpleNamespace(SampleDataLogic=source))
+    app = types.SimpleNamespace(connect=lambda signal, slot: asked.append((signal, slot)))
+    monkeypatch.setattr(slicer, "app", app, raising=False)
+    monkeypatch.setattr(slicer.util, "TESTING_DATA_URL", "https://data.example/", raising=False)
+    a_module.BiRD(types.SimpleNamespace())
+    ((signal, slot),) = asked
+    assert signal == "startupCompleted()"
+    slot()
+    assert {entry["category"] for entry in offered} == {"BiRD"}
+    for entry in offered:
+        digest = entry["checksums"].removeprefix("SHA256:")
+        assert re.fullmatch("[0-9a-f]{64}", digest)
+        assert entry["uris"] == "https://data.example/SHA256/" + digest

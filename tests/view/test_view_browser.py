@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from bird_view.BiRDLib.colors import label_color
 from PIL import Image
+
 from view_process import ViewProcess
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs Playwright")

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from bird_view.BiRDLib import scene as geometry
 from bird_view.BiRDLib import views
-from grounding_json import a_box, a_grounding
 
 from bird_view.servers import OwnServer, RunningServer
+from grounding_json import a_box, a_grounding
 from scripted_server import error
 
 pytest.importorskip("trame_slicer")

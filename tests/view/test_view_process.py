@@ -11,6 +11,7 @@ from urllib.request import urlopen
 
 import psutil
 import pytest
+
 from page_client import PageClient
 from view_process import ViewProcess
 

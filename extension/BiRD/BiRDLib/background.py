@@ -8,6 +8,9 @@ lets the worker run.
 import logging
 import queue
 import threading
+import time
+
+TURN_S = 0.02  # of the GUI thread at a time
 
 
 class Background:
@@ -15,6 +18,7 @@ class Background:
 
     def __init__(self):
         self._wanted = queue.Queue()
+        self.wake = _nothing  # the owner's: called where `pump` may have gone to sleep
 
     def start(self, work):
         """Runs `work()` on a thread of its own. It reports through `post`."""
@@ -25,14 +29,32 @@ class Background:
         self._wanted.put(callback)
 
     def pump(self, wait_s=0.005):
-        """Runs everything posted so far; waits up to `wait_s` for the first. On the GUI thread."""
+        """Runs what was posted; waits up to `wait_s` for the first. On the GUI thread.
+
+        What does not fit into `TURN_S` waits for the next call: the user comes first.
+        """
         try:
-            callback = self._wanted.get(timeout=wait_s)
-            while True:
-                _run(callback)
-                callback = self._wanted.get_nowait()
+            first = self._wanted.get(timeout=wait_s)
+            end = time.monotonic() + TURN_S
+            _run(first)
+            while time.monotonic() < end:
+                _run(self._wanted.get_nowait())
         except queue.Empty:
             return
+
+    def later(self, callback):
+        """Asks for `callback()` in a later turn. Called on the GUI thread."""
+        self.post(callback)
+        self.wake()
+
+    @property
+    def waiting(self):
+        """Whether something posted has not run yet."""
+        return not self._wanted.empty()
+
+
+def _nothing():
+    """For owners that pump all the time."""
 
 
 def _run(callback):

@@ -5,6 +5,7 @@ about the nodes that show the boxes, nor where the boxes are stored.
 """
 
 from collections import namedtuple
+from itertools import groupby
 
 import numpy as np
 
@@ -15,17 +16,21 @@ _ROOM = 0.2  # of the view's width; left of that, words to the left would leave 
 
 # finding: key; words: the caption; plane: of the slices that the box was found on; score: 0..1
 Entry = namedtuple("Entry", "finding label words plane score")
+_CAPTION = "{0.label} {0.score:.2f}"
+_NO_SLABS = [np.zeros((0, 3)), np.zeros((0, 3)), np.zeros((0, 3, 3))]
 
 
 class Boxes:
-    """Oriented boxes `slabs` ((center_ras, size_mm, axes_ras) each), described by `entries`."""
+    """Oriented boxes, described by `entries`.
+
+    `slabs`: their centers_ras (n, 3), sizes_mm (n, 3) and axes_ras (n, 3, 3).
+    """
 
     def __init__(self, volume, entries, slabs):
         self.volume = volume
         self.entries = entries
         self._slabs = slabs
-        corners = [geometry.cornersWorld(volume, *slab) for slab in slabs]
-        self._corners = np.array(corners).reshape(-1, 8, 3)
+        self._corners = geometry.cornersWorld(volume, *slabs)
         planes = {entry.plane for entry in entries}
         normals = {plane: geometry.sliceNormalWorld(volume, plane) for plane in planes}
         self._normals = np.array([normals[entry.plane] for entry in entries]).reshape(-1, 3)
@@ -59,11 +64,15 @@ class SliceBoxes(Boxes):
 
     def __init__(self, volume, rows):
         entries, slabs = [], []
-        for row in rows:
-            words = "{} {:.2f}".format(row.label, row.score)
-            entries.append(Entry(row.finding, row.label, words, row.plane, row.score))
-            slabs.append(geometry.slabOfSliceBox(volume, row.plane, row.corners_ras))
-        super().__init__(volume, entries, slabs)
+        rows = sorted(rows, key=lambda row: row.plane)
+        for plane, of_plane in groupby(rows, lambda row: row.plane):
+            own = list(of_plane)
+            entries += [
+                Entry(row.finding, row.label, _CAPTION.format(row), plane, row.score) for row in own
+            ]
+            corners = [row.corners_ras for row in own]
+            slabs.append(geometry.slabsOfSliceBoxes(volume, plane, corners))
+        super().__init__(volume, entries, _joined(slabs))
 
     def crossedBy(self, frame):
         """Indices of the boxes on the slice that a view (scene.Frame) shows."""
@@ -74,7 +83,7 @@ class SliceBoxes(Boxes):
 
         There the outline is whole, wherever within the slice the view stands.
         """
-        center_ras, size_mm, axes_ras = self._slabs[index]
+        center_ras, size_mm, axes_ras = (part[index] for part in self._slabs)
         corners = self._corners[index]
         thin = corners[1] - corners[0]  # the slab's last axis varies first
         normal = frame.axes[:, 2]
@@ -94,8 +103,8 @@ class FindingBoxes(Boxes):
             Entry(row.finding, row.label, rois[row.finding].GetName(), row.plane, row.whole_score)
             for row in rows
         ]
-        slabs = [geometry.boxOfNode(rois[row.finding]) for row in rows]
-        super().__init__(volume, entries, slabs)
+        boxes = [geometry.boxOfNode(rois[row.finding]) for row in rows]
+        super().__init__(volume, entries, [np.array(part) for part in _turned(boxes)] or _NO_SLABS)
         self.moved = moved
         self._moved = np.array([row.finding in moved for row in rows], dtype=bool)
 
@@ -106,4 +115,13 @@ class FindingBoxes(Boxes):
 
     def placeOn(self, index, frame):
         """(center_ras, size_mm, axes_ras), the same in every view."""
-        return self._slabs[index]
+        return tuple(part[index] for part in self._slabs)
+
+
+def _joined(slabs):
+    return [np.concatenate(parts) for parts in _turned(slabs)] or _NO_SLABS
+
+
+def _turned(triples):
+    """All centers, all sizes, all axes."""
+    return zip(*triples)  # noqa: B905 - Python 3.9 has no `strict`

@@ -67,11 +67,11 @@ class Decisions:
 
     def undo(self):
         """Takes the last step back; returns its keys."""
-        return self._walk(self._done, self._undone, lambda step: step.before)
+        return self._walk(self._done, self._undone, lambda step: (step.after, step.before))
 
     def redo(self):
         """Takes the last step forward again; returns its keys."""
-        return self._walk(self._undone, self._done, lambda step: step.after)
+        return self._walk(self._undone, self._done, lambda step: (step.before, step.after))
 
     def forget(self):
         """For a scene that closes: nothing is left to undo."""
@@ -90,8 +90,7 @@ class Decisions:
     def _do(self, steps):
         if not steps:
             return []
-        for step in steps:
-            self._write(step, step.after)
+        self._write([(step, step.before, step.after) for step in steps])
         self._done.append(steps)
         self._undone.clear()
         return [step.key for step in steps]
@@ -101,8 +100,7 @@ class Decisions:
             steps = source.pop()
             alive = [step for step in steps if self._table(step) is not None]
             if alive:
-                for step in alive:
-                    self._write(step, wanted(step))
+                self._write([(step, *wanted(step)) for step in alive])
                 target.append(alive)
                 return [step.key for step in alive]
         return []
@@ -111,21 +109,28 @@ class Decisions:
         row = self._findings.row(table, key)
         return State(row.status, row.label, row.comment, self._findings.place(table, key))
 
-    def _write(self, step, state):
-        table = self._table(step)
-        place = self._findings.place(table, step.key)
-        has_place = place is not None and state.place is not None
-        if has_place and not same_place(place, state.place):
-            self._findings.setPlace(table, step.key, state.place)
-        values = {"status": state.status, "comment": state.comment, "told": UNTOLD}
-        if state.label != self._findings.row(table, step.key).label:
-            values["label"] = state.label
-        self._findings.change(table, step.key, reviewer=self.reviewer, **values)
+    def _write(self, wanted):
+        """Makes findings what they are to be: (_Step, State now, State then) of each."""
+        changes = {}
+        for step, before, state in wanted:
+            table = self._table(step)
+            if _moved(before.place, state.place):
+                self._findings.setPlace(table, step.key, state.place)
+            values = {"status": state.status, "comment": state.comment, "told": UNTOLD}
+            if state.label != before.label:
+                values["label"] = state.label
+            changes.setdefault(table, {})[step.key] = dict(values, reviewer=self.reviewer)
+        for table, of_table in changes.items():
+            self._findings.changeAll(table, of_table)
 
     def _table(self, step):
         """The table of a step, or None where it or the finding has left the scene."""
         for table in self._findings.tables():
             if table.GetID() == step.table:
-                alive = any(line.key == step.key for line in self._findings.lines(table))
+                alive = any(row.finding == step.key for row in self._findings.rows(table))
                 return table if alive else None
         return None
+
+
+def _moved(place, wanted):
+    return place is not None and wanted is not None and not same_place(place, wanted)

@@ -1,7 +1,7 @@
 """Which findings show: a threshold for what is undecided, none of what was rejected.
 
 Works on the visibility of the findings' ROIs, which slice views follow (slicepool.py). What the
-user hid by hand stays hidden: an ROI that is hidden from here carries a mark. Knows nothing about
+user hid by hand stays hidden: what is hidden from here carries a mark. Knows nothing about
 lists, Qt or HTTP.
 """
 
@@ -26,10 +26,14 @@ class Display:
 
     def apply(self):
         """Shows and hides anew, after statuses or tables have changed."""
-        with self._pool.paused():
+        with self._pool.held():
             for table in self._findings.tables():
                 self._applyTo(table)
             self._pool.showFrom(self.threshold)
+
+    def favour(self, key):
+        """Where too many boxes would show, this finding's do."""
+        self._pool.favour(key)
 
     def _applyTo(self, table):
         rois = self._findings.rois(table)
@@ -41,9 +45,9 @@ class Display:
 
 def _show(roi, wanted):
     display = roi.GetDisplayNode()
-    if wanted and roi.GetAttribute(_HIDDEN):
-        roi.RemoveAttribute(_HIDDEN)
+    if wanted and display.GetAttribute(_HIDDEN):
+        display.RemoveAttribute(_HIDDEN)
         display.SetVisibility(True)
     elif not wanted and display.GetVisibility():
-        roi.SetAttribute(_HIDDEN, "by BiRD")
+        display.SetAttribute(_HIDDEN, "by BiRD")
         display.SetVisibility(False)

@@ -16,7 +16,7 @@ from .errors import UnusableInput
 from .i18n import tr as _
 from .lines import Line
 from .outline import paint
-from .places import Place, place_of, place_text, same_place
+from .places import Place, place_of, place_text, same_places
 from .rows import Row, add_columns, append_rows, change_rows, corners_text, read_rows
 from .statuses import ABSENT, PROPOSED
 
@@ -38,37 +38,68 @@ class Findings:
 
         `asked` names the question in the folder and in the rows, e.g. "liver, spleen (axial)".
         """
-        common = {"plane": grounding.plane, "model": grounding.model}
-        entries = [(finding, common) for finding in grounding.findings]
-        return self.store(volume, asked, entries, [(name, common) for name in grounding.absent])
+        return self.store(volume, asked, *_entries(grounding))
+
+    def adding(self, volume, grounding, asked):
+        """`add` in small steps, as `storing`."""
+        return self.storing(volume, asked, *_entries(grounding))
 
     def store(self, volume, asked, entries, absent=()):
         """Stores findings under one heading; returns their ROI nodes.
 
         `entries` are (answers.Finding, further columns of Row), `absent` (label, the same).
         """
+        self._scene.StartState(self._scene.BatchProcessState)  # one update of the views, at its end
+        try:
+            *_steps, rois = self.storing(volume, asked, entries, absent)
+            return rois
+        finally:
+            self._scene.EndState(self._scene.BatchProcessState)
+
+    def storing(self, volume, asked, entries, absent=()):
+        """`store` in small steps, for a caller that does other things between them.
+
+        A generator of the findings stored so far; the last it gives are the ROI nodes. Where it
+        ends early, or the volume leaves the scene, nothing of it stays.
+        """
+        self._requireIn(volume)
+        table = self.table(volume, create=True)
+        prompt, folder = self._newPrompt(table, asked)
+        rows, rois = [], []
+        try:
+            for n, (finding, common) in enumerate(entries, start=1):
+                self._requireIn(volume)
+                key = "{}/{}".format(prompt.split(":", 1)[0], n)
+                rows += finding_rows(finding, key, prompt=prompt, **common)
+                rois.append(self._addRoi(volume, folder, finding, key, common["model"]))
+                yield n
+            self._requireIn(volume)
+        except (GeneratorExit, UnusableInput):
+            self._remove(rois)
+            raise
+        rows += [absent_row(label, prompt=prompt, **common) for label, common in absent]
+        self._refer(table, rois)
+        yield len(rois)
+        append_rows(table, rows)
+        yield rois
+
+    def _requireIn(self, volume):
         if volume is None or volume.GetScene() is not self._scene:
             raise UnusableInput(
                 _("The volume was removed while the server worked."), _("Ask again.")
             )
-        self._scene.StartState(self._scene.BatchProcessState)  # one update of the views, at its end
-        try:
-            return self._store(volume, asked, entries, absent)
-        finally:
-            self._scene.EndState(self._scene.BatchProcessState)
 
-    def _store(self, volume, asked, entries, absent):
-        table = self.table(volume, create=True)
-        prompt, folder = self._newPrompt(table, asked)
-        rows, rois = [], []
-        for n, (finding, common) in enumerate(entries, start=1):
-            key = "{}/{}".format(prompt.split(":", 1)[0], n)
-            rows += finding_rows(finding, key, prompt=prompt, **common)
-            rois.append(self._addRoi(volume, table, folder, finding, key, common["model"]))
-        for label, common in absent:
-            rows.append(absent_row(label, prompt=prompt, **common))
-        append_rows(table, rows)
-        return rois
+    def _remove(self, rois):
+        for roi in rois:
+            if roi.GetScene() is self._scene:
+                self._scene.RemoveNode(roi)
+
+    @staticmethod
+    def _refer(table, rois):
+        modifying = table.StartModify()
+        for roi in rois:
+            table.AddNodeReferenceID(ROI, roi.GetID())
+        table.EndModify(modifying)
 
     def table(self, volume, create=False):
         """The table of `volume`, or None (a new one with `create`)."""
@@ -114,12 +145,17 @@ class Findings:
 
     def change(self, table, key, **values):
         """Writes what is true of a whole finding (rows.py); its ROI follows the label."""
-        change_rows(table, key, **values)
-        roi = self.rois(table).get(key)
-        if "label" in values and roi is not None:
+        self.changeAll(table, {key: values})
+
+    def changeAll(self, table, changes):
+        """`change` for many findings, key -> values, with one update of the views."""
+        change_rows(table, changes)
+        renamed = {key for key, values in changes.items() if "label" in values}
+        rois = self.rois(table) if renamed else {}
+        for key in renamed & rois.keys():
             row = self.row(table, key)
-            _name(roi, row.label, row.whole_score, row.model)
-            paint(roi.GetDisplayNode(), label_color(row.label))
+            _name(rois[key], row.label, row.whole_score, row.model)
+            paint(rois[key].GetDisplayNode(), label_color(row.label))
 
     def place(self, table, key):
         """Place of a finding's 3D box as it stands, or None where its ROI was removed."""
@@ -128,14 +164,12 @@ class Findings:
 
     def moved(self, table):
         """Keys of the findings whose 3D box is not where the model put it."""
-        first = {row.finding: row for row in reversed(self.rows(table))}
-        proposed = {key: place_of(row.place) for key, row in first.items()}
-        return {
-            key
-            for key, roi in self.rois(table).items()
-            if proposed.get(key) is not None
-            and not same_place(proposed[key], Place(*geometry.boxOfNode(roi)))
-        }
+        proposed = {row.finding: place_of(row.place) for row in reversed(self.rows(table))}
+        rois = self.rois(table)
+        keys = [key for key in rois if proposed.get(key) is not None]
+        now = [Place(*geometry.boxOfNode(rois[key])) for key in keys]
+        same = same_places([proposed[key] for key in keys], now)
+        return {key for key, stayed in zip(keys, same) if not stayed}  # noqa: B905
 
     def setPlace(self, table, key, place):
         """Puts a finding's 3D box somewhere else."""
@@ -164,15 +198,18 @@ class Findings:
         self._put(table, self._folder(self._itemParent(volume), "BiRD: " + volume.GetName()))
         return table
 
-    def _addRoi(self, volume, table, folder, finding, key, model):
-        roi = self._scene.AddNewNodeByClass("vtkMRMLMarkupsROINode")
-        roi.CreateDefaultDisplayNodes()
-        geometry.placeRoi(roi, volume, finding.center_ras, finding.size_mm, finding.axes_ras)
+    def _addRoi(self, volume, folder, finding, key, model):
+        roi = self._scene.CreateNodeByClass("vtkMRMLMarkupsROINode")
+        roi.UnRegister(None)
+        modifying = roi.StartModify()  # nobody sees it before it is complete
         roi.SetAttribute(FINDING, key)
-        roi.SetNodeReferenceID(VOLUME, volume.GetID())
+        geometry.placeRoi(roi, volume, finding.center_ras, finding.size_mm, finding.axes_ras)
         _name(roi, finding.label, finding.score, model)
+        self._scene.AddNode(roi)
+        roi.SetNodeReferenceID(VOLUME, volume.GetID())
+        roi.CreateDefaultDisplayNodes()
         _styleFinding(roi.GetDisplayNode(), finding.label)
-        table.AddNodeReferenceID(ROI, roi.GetID())
+        roi.EndModify(modifying)
         self._put(roi, folder)
         return roi
 
@@ -204,6 +241,13 @@ class Findings:
         hierarchy = self._hierarchy()
         item = hierarchy.GetItemByDataNode(node)
         return hierarchy.GetItemParent(item) if item else hierarchy.GetSceneItemID()
+
+
+def _entries(grounding):
+    """(findings, absent labels) of an answer with their further columns."""
+    common = {"plane": grounding.plane, "model": grounding.model}
+    found = [(finding, common) for finding in grounding.findings]
+    return found, [(name, common) for name in grounding.absent]
 
 
 def _styleFinding(display, label):
@@ -244,19 +288,27 @@ def line_of(rows, roi):
     """The Line of a finding's rows and its ROI node, which may be gone."""
     first = rows[0]
     slices = (min(row.slice for row in rows), max(row.slice for row in rows))
-    place = Place(*geometry.boxOfNode(roi)) if roi is not None else place_of(first.place)
+    size_mm = _size(first, roi)
     return Line(
         key=first.finding,
         prompt=first.prompt,
         label=first.label,
         score=first.whole_score or max(row.score for row in rows),
         slices=slices if first.finding else None,
-        size_mm=tuple(map(float, place.size_mm)) if place is not None else None,
+        size_mm=size_mm,
         status=first.status,
         model=first.model,
         comment=first.comment,
         told=first.told,
     )
+
+
+def _size(row, roi):
+    """Edge lengths of a finding's 3D box as it stands, else as it was proposed, else None."""
+    if roi is not None:
+        return geometry.sizeOfNode(roi)
+    place = place_of(row.place)
+    return tuple(place.size_mm.tolist()) if place is not None else None
 
 
 def _name(roi, label, score, model):

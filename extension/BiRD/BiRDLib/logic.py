@@ -4,6 +4,8 @@ Everything here runs on the GUI thread, except the `work` handed to a Job; that 
 is in a scene. One question is in flight at a time (session.py).
 """
 
+from functools import partial
+
 import numpy as np
 
 from . import scene as geometry
@@ -31,7 +33,7 @@ class Logic(Session):
     def __init__(self, scene, background, make_client=Client):
         super().__init__(background, make_client)
         self.findings = Findings(scene)
-        self.pool = SlicePool(scene)
+        self.pool = SlicePool(scene, background.later)
         self.display = Display(scene, self.pool)
         self._scene = scene
 
@@ -86,9 +88,12 @@ class Logic(Session):
             return self._deliver(job, client, parcel, ask, stream.on_progress)
 
         def done(grounding):
-            stream.close()
             asked = summary(question, slices)
-            rois = self.findings.add(question.volume, grounding, asked)
+            steps = self._storing(question.volume, grounding, asked)
+            self.walk(steps, partial(stored, grounding), failed)
+
+        def stored(grounding, rois):
+            stream.close()
             self.display.apply()
             on_done(grounding, rois)
 
@@ -172,6 +177,14 @@ class Logic(Session):
         words = part.words if part is not None else ""
         marked = [Box(words, index, 1.0, tuple(map(tuple, corners))) for corners in around]
         self.pool.preview(volume, plane, marked)
+
+    def _storing(self, volume, grounding, asked):
+        """Steps of storing an answer, the last gives its ROIs; the views follow at the end."""
+        with self.pool.held():
+            for stored in self.findings.adding(volume, grounding, asked):
+                yield stored
+            for _step in self.pool.refreshing():
+                yield stored
 
     def _grounding_options(self, question):
         """(slice range or None, keyword arguments of Client.ground)."""

@@ -3,6 +3,9 @@
 Knows nothing about which box belongs there.
 """
 
+from contextlib import contextmanager
+
+import numpy as np
 import vtk
 
 from . import scene as geometry
@@ -18,18 +21,29 @@ class Outline:
         _styleBox(self.roi.GetDisplayNode())
         _styleCaption(self._caption.GetDisplayNode())
         self.visible = False
+        self._place = None  # boxes, index, frame of the last `show`
 
     def show(self, boxes, index, frame):
         """Takes the place, the words and the colour of one of `boxes` (Boxes) on a view."""
         entry = boxes.entries[index]
-        self._move(boxes, index, frame, entry.words)
-        for markup in (self.roi, self._caption):
-            paint(markup.GetDisplayNode(), label_color(entry.label))
-        self._setVisible(True)
+        if not self._stands(boxes, index, frame):
+            with _oneEventEach(*self._nodes()):
+                self._move(boxes, index, frame, entry.words)
+                for markup in (self.roi, self._caption):
+                    paint(markup.GetDisplayNode(), label_color(entry.label))
+            self._place = boxes, index, frame
+        if not self.visible:
+            self._setVisible(True)
 
     def hide(self):
         if self.visible:
             self._setVisible(False)
+
+    def _stands(self, boxes, index, frame):
+        """Whether the outline is where it should be; moving it takes ten times as long."""
+        if self._place is None or self._place[0] is not boxes or self._place[1] != index:
+            return False
+        return all(np.array_equal(*parts) for parts in zip(self._place[2], frame))  # noqa: B905
 
     def isIn(self, scene):
         return self.roi.GetScene() is scene and self._caption.GetScene() is scene
@@ -42,21 +56,32 @@ class Outline:
                     node.GetScene().RemoveNode(node)
 
     def _move(self, boxes, index, frame, words):
-        modifying = self.roi.StartModify()
         self.roi.SetName(words)
         geometry.placeRoi(self.roi, boxes.volume, *boxes.placeOn(index, frame))
-        self.roi.EndModify(modifying)
-        modifying = self._caption.StartModify()
         position_world, leftwards = boxes.captionOn(index, frame)
         geometry.placePoint(self._caption, position_world)
         self._caption.SetNthControlPointLabel(0, words)
         _justify(self._caption.GetDisplayNode(), leftwards)
-        self._caption.EndModify(modifying)
+
+    def _nodes(self):
+        markups = (self.roi, self._caption)
+        return (*markups, *(markup.GetDisplayNode() for markup in markups))
 
     def _setVisible(self, visible):
         for markup in (self.roi, self._caption):
             markup.GetDisplayNode().SetVisibility(visible)
         self.visible = visible
+
+
+@contextmanager
+def _oneEventEach(*nodes):
+    """Every view looks at all markups of the scene at each event."""
+    modifying = [node.StartModify() for node in nodes]
+    try:
+        yield
+    finally:
+        for node, before in zip(nodes, modifying):  # noqa: B905
+            node.EndModify(before)
 
 
 def paint(display, color):

@@ -4,6 +4,7 @@ Knows nothing about nodes or voxels.
 """
 
 from collections import namedtuple
+from functools import lru_cache
 from itertools import product
 
 import numpy as np
@@ -23,6 +24,7 @@ def place_text(place):
     return " ".join("{:.7g}".format(number) for part in parts for number in part)
 
 
+@lru_cache(maxsize=4096)
 def place_of(text):
     """The Place that `place_text` wrote, or None for an empty text."""
     numbers = np.array(text.split(), dtype=float)
@@ -38,9 +40,18 @@ def same_place(place, other):
     >>> same_place(box, box._replace(center_ras=(0, 0, 1)))
     False
     """
-    return bool(np.allclose(_corners(place), _corners(other), atol=TOLERANCE_MM, rtol=0))
+    return bool(same_places([place], [other])[0])
 
 
-def _corners(place):
-    edges = np.array(place.axes_ras, dtype=float) * np.array(place.size_mm, dtype=float)
-    return np.array(place.center_ras, dtype=float) + _HALVES @ edges.T
+def same_places(places, others):
+    """`same_place` of each pair, as a bool array (n,)."""
+    apart = np.abs(_corners(places) - _corners(others))
+    return apart.max(axis=(1, 2), initial=0.0) <= TOLERANCE_MM
+
+
+def _corners(places):
+    """(n, 8, 3)"""
+    centers = np.array([place.center_ras for place in places], dtype=float).reshape(-1, 1, 3)
+    sizes = np.array([place.size_mm for place in places], dtype=float).reshape(-1, 1, 3)
+    axes = np.array([place.axes_ras for place in places], dtype=float).reshape(-1, 3, 3)
+    return centers + _HALVES @ np.swapaxes(axes * sizes, 1, 2)

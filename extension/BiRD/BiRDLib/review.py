@@ -99,6 +99,7 @@ class Review:
         """Scrolls the slice views to a finding, where it still has its box."""
         roi = self._findings.rois(self._table(volume)).get(key)
         if roi is not None:
+            self._display.favour(key)
             views.jumpTo(self._scene, roi)
 
     def forget(self):

@@ -7,7 +7,6 @@ nothing about ROI nodes, folders, or what a reviewer may do.
 import re
 from collections import namedtuple
 
-import numpy as np
 import vtk
 
 from .statuses import PROPOSED
@@ -50,12 +49,9 @@ def add_columns(table):
 
 def read_rows(table):
     """The rows of a table as a tuple of Row; `corners_ras` as 4 points, or None."""
-    stamp = table.GetTable().GetMTime()  # VTK gives no two changes of any objects the same
+    stamp = _stamp(table)
     if stamp not in _READ:
-        columns = (_column(table, name) for name in Row._fields)
-        while len(_READ) >= _MOST_READ:
-            del _READ[next(iter(_READ))]
-        _READ[stamp] = tuple(_read(row) for row in map(Row, *columns))
+        _keep(stamp, map(Row, *(_column(table, name) for name in Row._fields)))
     return _READ[stamp]
 
 
@@ -69,21 +65,29 @@ def append_rows(table, rows):
         for row in rows:
             column.InsertNextValue(_written(getattr(row, name)))
         column.Modified()
+    data.Modified()
     _finish(table, modifying)
 
 
-def change_rows(table, finding, **values):
-    """Writes these columns' values into every row of one finding, in one go."""
+def change_rows(table, changes):
+    """Writes values into every row of some findings, in one go; `changes`: key -> {column: value}.
+
+    Columns that stay as they are count as unchanged.
+    """
     add_columns(table)
     modifying = table.StartModify()
-    data = table.GetTable()
-    keys = data.GetColumnByName("finding")
-    own = [n for n in range(table.GetNumberOfRows()) if keys.GetValue(n) == finding]
-    for name, value in values.items():
-        column = data.GetColumnByName(name)
-        for n in own:
-            column.SetValue(n, _written(value))
-        column.Modified()
+    data, rows, touched = table.GetTable(), list(read_rows(table)), set()
+    for n, row in enumerate(rows):
+        values = changes.get(row.finding, {})
+        new = {name: value for name, value in values.items() if getattr(row, name) != value}
+        for name, value in new.items():
+            data.GetColumnByName(name).SetValue(n, _written(value))
+        rows[n] = row._replace(**new) if new else row
+        touched |= new.keys()
+    for name in touched:
+        data.GetColumnByName(name).Modified()
+    data.Modified()
+    _keep(_stamp(table), rows)  # reading a thousand anew takes long
     _finish(table, modifying)
 
 
@@ -97,8 +101,18 @@ def corners_text(corners_ras):
     return " ".join("{:.4f}".format(value) for corner in corners_ras for value in corner)
 
 
+def _stamp(table):
+    """VTK gives no two changes of any objects the same."""
+    return table.GetTable().GetMTime()
+
+
+def _keep(stamp, rows):
+    while len(_READ) >= _MOST_READ:
+        del _READ[next(iter(_READ))]
+    _READ[stamp] = tuple(rows)
+
+
 def _finish(table, modifying):
-    table.GetTable().Modified()
     table.Modified()
     table.EndModify(modifying)
 
@@ -113,9 +127,9 @@ def _column(table, name):
     """A column as a list, whatever type a file gave it; defaults where an older table has none."""
     column = table.GetTable().GetColumnByName(name)
     if column is None:
-        return [_default(name)] * table.GetNumberOfRows()
+        return [_READERS[name](_default(name))] * table.GetNumberOfRows()
     values = [column.GetValue(n) for n in range(column.GetNumberOfValues())]
-    return list(map(_text if _TYPES[name] == vtk.VTK_STRING else _number, values))
+    return list(map(_READERS[name], values))
 
 
 def _written(value):
@@ -133,7 +147,15 @@ def _number(value):
     return float(value) if value != "" else 0.0
 
 
-def _read(row):
-    numbers = np.array(row.corners_ras.split(), dtype=float).reshape(-1, 3).tolist()
-    corners_ras = tuple(map(tuple, numbers)) or None
-    return row._replace(slice=int(row.slice), revision=int(row.revision), corners_ras=corners_ras)
+def _corners(value):
+    """Four points of a cell, or None for an empty one."""
+    numbers = list(map(float, str(value).split()))
+    return tuple(zip(numbers[::3], numbers[1::3], numbers[2::3])) or None  # noqa: B905
+
+
+def _whole(value):
+    return int(_number(value))
+
+
+_READERS = {name: _text if kind == vtk.VTK_STRING else _number for name, kind in _TYPES.items()}
+_READERS.update(slice=_whole, revision=_whole, corners_ras=_corners)

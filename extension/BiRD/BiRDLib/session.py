@@ -5,13 +5,15 @@ what is asked.
 """
 
 import time
+from functools import partial
 
 from . import scene as geometry
 from .client import Client
-from .errors import BirdError, UnusableInput
+from .errors import BirdError, Cancelled, UnusableInput
 from .i18n import tr as _
 from .job import Job
 from .uploads import Uploads
+from .walk import Walk
 
 
 def require(possible, reason):
@@ -35,21 +37,27 @@ class Session:
         self.uploads = Uploads()
         self._make_client = make_client
         self._job = None
+        self._walk = None  # storing an answer
+        self._cancelled = None  # for a walk that is cancelled
 
     @property
     def busy(self):
-        return self._job is not None
+        return self._job is not None or self._walk is not None
 
     def cancel(self):
         """Stops the question in flight; its `on_error` gets a Cancelled."""
         if self._job is not None:
             self._job.cancel()
+        elif self._walk is not None:
+            self._end_walk(stop=True)
+            self._cancelled(Cancelled(_("Cancelled.")))
 
     def abandon(self):
         """Stops the question in flight without a word, for a scene that closes."""
         if self._job is not None:
             self._job.abandon()
             self._job = None
+        self._end_walk(stop=True)
 
     def disconnect(self):
         self.abandon()
@@ -136,6 +144,23 @@ class Session:
             return
         self._job = Job(self.background, work, done, failed, self._over)
         self._job.start()
+
+    def walk(self, steps, done, failed):
+        """Runs through a generator in turns (walk.py); busy until its end."""
+
+        def ended(follow, answer):
+            self._end_walk()
+            follow(answer)
+
+        self._cancelled = failed
+        self._walk = Walk(steps, partial(ended, done), partial(ended, failed),
+                          self.background.later)  # fmt: skip
+        self._walk.go_on()
+
+    def _end_walk(self, stop=False):
+        walk, self._walk = self._walk, None
+        if stop and walk is not None:
+            walk.stop()
 
     def _over(self):
         self._job = None

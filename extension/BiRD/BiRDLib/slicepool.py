@@ -8,6 +8,7 @@ HTTP or Qt.
 """
 
 from contextlib import contextmanager
+from functools import partial
 
 import vtk
 
@@ -19,7 +20,8 @@ from .outline import Outline
 from .rows import drawn_stamp
 from .statuses import least_score
 
-POOL_SIZE = 8
+POOL_SIZE = 4  # outlines are made by so many
+MOST_SHOWN = 64  # outlines in one view; nobody tells more apart, and scrolling stays smooth
 _MODIFIED = vtk.vtkCommand.ModifiedEvent
 _WATCHED = (
     "vtkMRMLSliceNode",
@@ -31,9 +33,18 @@ _WATCHED = (
 
 
 class SlicePool:
-    """Keeps the slice views of one scene up to date until `close()`."""
+    """Keeps the slice views of one scene up to date until `close()`.
 
-    def __init__(self, scene):
+    `later(callback)` asks for a later turn of the event loop, to which the making of many outlines
+    is left; without it all are made at once.
+    """
+
+    def __init__(self, scene, later=None):
+        self._later = later
+        self._growing = set()  # IDs of views that get more outlines in a later turn
+        self._favoured = None  # key of the finding that shows whatever else does
+        self._held = 0
+        self._stale = False  # nodes came or went meanwhile
         self._scene = scene
         self._findings = Findings(scene)
         self._pools = {}  # slice node ID -> Outlines
@@ -46,7 +57,7 @@ class SlicePool:
         self._onScene = Observing(self)
         self._onNodes = Observing(self)
         self._changing = False  # our own nodes come or go
-        self._paused = False
+        self._onRois = Observing(self)
         self._onScene.addWithNode(scene, scene.NodeAddedEvent, self._onNodeChanged)
         self._onScene.addWithNode(scene, scene.NodeRemovedEvent, self._onNodeChanged)
         self._onScene.add(scene, scene.EndBatchProcessEvent, self._onBatchEnd)
@@ -54,8 +65,8 @@ class SlicePool:
 
     def close(self):
         """Stops watching the scene and removes the outlines."""
-        self._onScene.stop()
-        self._onNodes.stop()
+        for observing in (self._onScene, self._onNodes, self._onRois):
+            observing.stop()
         self._remove(outline for pool in self._pools.values() for outline in pool)
         self._pools = {}
 
@@ -65,14 +76,22 @@ class SlicePool:
         self._updateAll()
 
     @contextmanager
-    def paused(self):
-        """Many changes, one update of the views at their end."""
-        self._paused = True
+    def held(self):
+        """Many changes, one update of the views at their end; a view that scrolls follows."""
+        self._held += 1
         try:
             yield
         finally:
-            self._paused = False
-            self._updateAll()
+            self._held -= 1
+            if self._held == 0 and self._stale:
+                self._dropRemoved()
+                self.refresh()
+            else:
+                self._updateAll()
+
+    def favour(self, finding):
+        """Where too many boxes would show, this finding's do."""
+        self._favoured = finding
 
     def preview(self, volume, plane, boxes):
         """Shows answers.Box that are not in the table, in place of the last preview."""
@@ -89,6 +108,19 @@ class SlicePool:
 
     def refresh(self):
         """Looks for tables and views anew and shows what they say."""
+        if self._held:
+            self._stale = True
+            return
+        for _step in self.refreshing():
+            pass
+        self._updateAll()
+
+    def refreshing(self):
+        """The steps of `refresh`, for a caller that has many and does other things between them.
+
+        The views follow at the end of `held`.
+        """
+        self._stale = False
         self._onNodes.stop()
         self._slices, self._wholes, self._statuses = {}, {}, {}
         for table in self._findings.tables():
@@ -98,7 +130,12 @@ class SlicePool:
             composite = views.layersOf(view)
             if composite is not None:
                 self._onNodes.add(composite, _MODIFIED, self._onDisplayChanged)
-        self._updateAll()
+        yield from self._observingRois()
+        for table in self._findings.tables():
+            volume = self._findings.volume(table)
+            if volume is not None:
+                yield self._slicesOf(table, volume)
+                yield self._boxesOf(table, volume)
 
     def outlines(self, view):
         """The ROI nodes that a slice view shows now."""
@@ -110,31 +147,65 @@ class SlicePool:
         volume = self._findings.volume(table)
         if volume is not None:
             self._onNodes.add(volume, volume.TransformModifiedEvent, self._onDataChanged)
-        for roi in self._findings.rois(table).values():
-            self._onNodes.add(roi, roi.DisplayModifiedEvent, self._onDisplayChanged)
+
+    def _observingRois(self):
+        """Only those that are new: there may be a thousand."""
+        tables = self._findings.tables()
+        rois = [roi for table in tables for roi in self._findings.rois(table).values()]
+        for roi in self._onRois.keepOnly(rois):
+            self._onRois.add(roi, roi.DisplayModifiedEvent, self._onDisplayChanged)
             for event in (_MODIFIED, roi.PointModifiedEvent):
-                self._onNodes.add(roi, event, self._onFindingChanged)
+                self._onRois.add(roi, event, self._onFindingChanged)
+            yield
 
     def _updateAll(self):
-        if self._paused:
-            return
-        for view in views.sliceViews(self._scene):
-            self._update(view)
+        if not self._held:
+            for view in views.sliceViews(self._scene):
+                self._update(view)
 
     def _update(self, view):
         frame = views.sliceFrame(view)
         shown = self._crossed(view, frame)
         pool = self._pools.setdefault(view.GetID(), [])
-        while len(pool) < len(shown):
-            pool.extend(self._newOutline(view) for _ in range(POOL_SIZE))
+        self._grow(view, pool, len(shown))
         for n, outline in enumerate(pool):
             if n < len(shown):
                 outline.show(*shown[n], frame)
             else:
                 outline.hide()
 
+    def _grow(self, view, pool, wanted):
+        """Makes outlines, a few at a time where there is a later turn for the rest."""
+        while len(pool) < wanted:
+            pool.extend(self._newOutline(view) for _n in range(POOL_SIZE))
+            if self._later is not None and len(pool) < wanted:
+                self._growLater(view.GetID())
+                return
+
+    def _growLater(self, view_id):
+        if view_id not in self._growing:
+            self._growing.add(view_id)
+            self._later(partial(self._growOn, view_id))
+
+    def _growOn(self, view_id):
+        self._growing.discard(view_id)
+        view = self._scene.GetNodeByID(view_id)
+        if view is not None and view_id in self._pools:
+            self._update(view)
+
     def _crossed(self, view, frame):
-        """(boxes, index) of every slice box that a view has to show."""
+        """(boxes, index) of the slice boxes that a view has to show, the surest where many."""
+        found = self._crossedAll(view, frame)
+        if len(found) > MOST_SHOWN:
+            found.sort(key=self._weight, reverse=True)
+        return found[:MOST_SHOWN]
+
+    def _weight(self, crossed):
+        boxes, n = crossed
+        entry = boxes.entries[n]
+        return entry.finding == self._favoured, entry.score
+
+    def _crossedAll(self, view, frame):
         volume_ids = views.shownVolumeIds(view)
         found = []
         for table in self._findings.tables():
@@ -169,15 +240,23 @@ class SlicePool:
     def _boxesOf(self, table, volume):
         """(SliceBoxes, FindingBoxes) of a table, made anew only after a change."""
         key = table.GetID()
-        if key not in self._slices or key not in self._wholes:
-            rows = [row for row in self._findings.rows(table) if row.corners_ras is not None]
+        if key not in self._wholes:
             rois = self._findings.rois(table)
-            first = {row.finding: row for row in reversed(rows) if row.finding in rois}
-            if key not in self._slices:
-                self._slices[key] = SliceBoxes(volume, rows)
+            first = {
+                row.finding: row for row in reversed(self._boxed(table)) if row.finding in rois
+            }
             moved = self._findings.moved(table)
             self._wholes[key] = FindingBoxes(volume, rois, list(first.values()), moved)
-        return self._slices[key], self._wholes[key]
+        return self._slicesOf(table, volume), self._wholes[key]
+
+    def _slicesOf(self, table, volume):
+        key = table.GetID()
+        if key not in self._slices:
+            self._slices[key] = SliceBoxes(volume, self._boxed(table))
+        return self._slices[key]
+
+    def _boxed(self, table):
+        return [row for row in self._findings.rows(table) if row.corners_ras is not None]
 
     def _newOutline(self, view):
         self._changing = True
@@ -215,14 +294,17 @@ class SlicePool:
         self.refresh()
 
     def _onNodeChanged(self, scene, event, node):
-        if self._changing or scene.IsBatchProcessing():
+        if self._held:
+            self._stale = True
+        if self._changing or self._held or scene.IsBatchProcessing():
             return
         if any(node.IsA(kind) for kind in _WATCHED):
             self._dropRemoved()
             self.refresh()
 
     def _onBatchEnd(self, scene, event):
-        self._dropRemoved()
+        if not self._held:
+            self._dropRemoved()
         self.refresh()
 
     def _dropRemoved(self):

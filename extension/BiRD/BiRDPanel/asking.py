@@ -62,8 +62,10 @@ class Asking(Section):
         enable(self.ui.referButton, *self.core.can_refer(volume, roi), _("Its name"))
         enable(self.ui.describeButton, *self.core.can_refer(volume, roi), _("In a sentence"))
         words = self.ui.questionLineEdit.text
-        enable(self.ui.askButton, *self.core.can_converse(question, words))
-        self.ui.newConversationButton.enabled = bool(self.conversation.turns)
+        enable(self.ui.askButton, *self.core.can_converse(question, words), _("Enter"))
+        talked = bool(self.conversation.turns)
+        enable(self.ui.newConversationButton, talked, _("Nothing was said yet."),
+               _("Forget what was said."))  # fmt: skip
 
     def onGround(self, *ignored):
         if self.parameters is None or not self.ui.groundButton.enabled:
@@ -185,6 +187,6 @@ class Asking(Section):
 
     def _logWindow(self, question):
         window = geometry.shownWindow(question.volume) if question.send_window else None
-        words = "L {:.0f} W {:.0f}".format(*window) if window else _("the server's choice")
+        words = _("L {:.6g} W {:.6g}").format(*window) if window else _("the server's choice")
         asked = ", ".join(question.labels)
         self.panel.log(_("Asked: {asked} (window: {words})").format(asked=asked, words=words))

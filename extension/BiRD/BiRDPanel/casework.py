@@ -14,6 +14,8 @@ from .using import chosen_file
 
 _SUFFIXES = {"html": ".html", "csv": ".csv", "markups": ".mrk.json", "coco": ".json",
              "dicom-sr": ".dcm"}  # fmt: skip
+_HEADS = [_("Case"), _("To review"), _("Reviewed"), _("Missing")]  # COLUMNS
+_FILTERS = [_("all"), _("unreviewed"), _("expected organ missing")]  # FILTERS
 
 
 class Casework(Section):
@@ -25,10 +27,10 @@ class Casework(Section):
         self.room = CaseRoom(panel.scene, self.core, self.core.display, slicer.util.loadVolume)
         ui = self.ui
         ui.casesTable.columnCount = len(COLUMNS)
-        ui.casesTable.setHorizontalHeaderLabels([name.capitalize() for name in COLUMNS])
+        ui.casesTable.setHorizontalHeaderLabels(_HEADS)
         ui.casesTable.cellDoubleClicked.connect(self.onOpen)
         ui.casesTable.itemSelectionChanged.connect(self.update)
-        ui.caseFilterComboBox.addItems(list(FILTERS))
+        ui.caseFilterComboBox.addItems(_FILTERS)
         ui.caseFilterComboBox.activated.connect(self.onRefresh)
         ui.caseNameLineEdit.returnPressed.connect(self.onRefresh)
         ui.strategyComboBox.addItems(list(STRATEGIES))
@@ -56,16 +58,20 @@ class Casework(Section):
         ):
             enable(button, possible, reason, _TIPS.get(button.objectName, ""))
         chosen = ui.casesTable.currentRow() >= 0
-        enable(ui.openCaseButton, possible and chosen, reason or _("Select a case in the list."))
-        enable(ui.fetchReviewButton, *self.core.can_ask(self.volume))
+        enable(ui.openCaseButton, possible and chosen, reason or _("Select a case in the list."),
+               _TIPS["openCaseButton"])  # fmt: skip
+        enable(ui.fetchReviewButton, *self.core.can_ask(self.volume), _TIPS["fetchReviewButton"])
         table = self.core.findings.table(self.volume) if self.volume is not None else None
         remarks = notes(table) if table is not None else []
         ui.notesLabel.text = "\n".join("{}: {}".format(note.reviewer, note.text)
                                        for note in remarks)  # fmt: skip
-        ui.noteLineEdit.enabled = self.volume is not None
+        enable(ui.noteLineEdit, self.volume is not None, _("No volume is chosen."),
+               _TIPS["noteLineEdit"])  # fmt: skip
 
     def onRefresh(self, *ignored):
-        wanted = CaseFilter(self.ui.caseFilterComboBox.currentText, self.ui.caseNameLineEdit.text)
+        wanted = CaseFilter(
+            FILTERS[self.ui.caseFilterComboBox.currentIndex], self.ui.caseNameLineEdit.text
+        )
         self.room.refresh(wanted, self.onListed, self.failed)
         self.panel.working()
 
@@ -137,6 +143,11 @@ class Casework(Section):
 
 
 _TIPS = {
+    "previousCaseButton": _("The case above in the list"),
+    "nextCaseButton": _("The case below in the list"),
+    "openCaseButton": _("Bring the selected case into the scene"),
+    "fetchReviewButton": _("What the server's store knows about the chosen volume"),
+    "noteLineEdit": _("A remark about the whole volume. Enter stores it."),
     "refreshCasesButton": _("Read the list from the server"),
     "chooseCaseButton": _("The case from which the model would learn most"),
     "exportButton": _("The server's report of the chosen volume"),

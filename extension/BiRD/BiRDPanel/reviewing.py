@@ -1,10 +1,12 @@
 """The tab "Review": the list of findings, and what a reviewer decides about them."""
 
+import time
 from dataclasses import replace
 
 import qt
 from slicer.i18n import tr as _
 
+from BiRDLib.background import TURN_S
 from BiRDLib.colors import label_color
 from BiRDLib.lines import COLUMNS, Listing, cells, neighbour, next_open, tally
 from BiRDLib.statuses import REJECTED, STATUSES
@@ -24,6 +26,8 @@ class Reviewing(Section):
         super().__init__(panel)
         self._listing = Listing()
         self._shown = []  # the lines in the list, in its order
+        self._unfilled = {}  # rows whose cells are not written yet, the first ones first
+        self._filling = False  # a later turn is asked for
         self.review = self.logic.makeReview(self.onNews, panel.update)
         table = self.ui.findingsTable
         table.columnCount = len(COLUMNS)
@@ -76,10 +80,13 @@ class Reviewing(Section):
         any_selected = bool(self.selected)
         for button in ("acceptButton", "editButton", "rejectButton", "reopenButton"):
             enable(getattr(self.ui, button), any_selected, _NOTHING, _TIPS[button])
-        for field in (self.ui.commentLineEdit, self.ui.nameLineEdit):
-            field.enabled = any_selected
-        self.ui.undoButton.enabled = self.review.decisions.canUndo
-        self.ui.redoButton.enabled = self.review.decisions.canRedo
+        for name in ("commentLineEdit", "nameLineEdit"):
+            enable(getattr(self.ui, name), any_selected, _NOTHING, _TIPS[name])
+        decisions = self.review.decisions
+        enable(self.ui.undoButton, decisions.canUndo, _("Nothing was decided yet."),
+               _TIPS["undoButton"])  # fmt: skip
+        enable(self.ui.redoButton, decisions.canRedo, _("Nothing was taken back."),
+               _TIPS["redoButton"])  # fmt: skip
         self.ui.editButton.checked = self.review.handles.key is not None
         drawn = self.parameters is not None and self.parameters.roi is not None
         reason = _("Draw or choose an ROI in the tab Ask, around what was missed.")
@@ -182,18 +189,39 @@ class Reviewing(Section):
         selected, table = set(self.selected), self.ui.findingsTable
         table.blockSignals(True)
         table.rowCount = len(lines)
-        for row, line in enumerate(lines):
-            if row >= len(self._shown) or self._shown[row] != line:
-                self._fillRow(row, line)
+        stale = [
+            row
+            for row, line in enumerate(lines)
+            if row >= len(self._shown) or self._shown[row] != line or row in self._unfilled
+        ]
         changed = lines != self._shown
         moved = [line.key for line in lines] != [line.key for line in self._shown]
         self._shown = lines
+        self._unfilled = dict.fromkeys(stale)
+        self._fillSome()
         if moved:
             self._reselect(selected)
         if changed:
             table.resizeColumnsToContents()
             self._showDetails()
         table.blockSignals(False)
+
+    def _fillSome(self):
+        """Writes rows for as long as a turn allows; the rest follow in the next ones."""
+        end = time.monotonic() + TURN_S
+        while self._unfilled and time.monotonic() < end:
+            row = next(iter(self._unfilled))
+            del self._unfilled[row]
+            self._fillRow(row, self._shown[row])
+        if self._unfilled and not self._filling:
+            self._filling = True
+            self.logic.background.later(self._fillOn)
+
+    def _fillOn(self):
+        self._filling = False
+        self.ui.findingsTable.blockSignals(True)
+        self._fillSome()
+        self.ui.findingsTable.blockSignals(False)
 
     def _showDetails(self):
         """Name and comment of the first selected finding."""
@@ -229,4 +257,8 @@ _TIPS = {
     "editButton": _("Move its box by the handles; again to finish (E)"),
     "rejectButton": _("Wrong (R)"),
     "reopenButton": _("Undecided again"),
+    "commentLineEdit": _("About the selected findings. Enter stores it."),
+    "nameLineEdit": _("Another name for the selected findings. Enter stores it."),
+    "undoButton": _("Take the last decision back (Ctrl+Z)"),
+    "redoButton": _("Decide so again (Ctrl+Y)"),
 }

@@ -24,8 +24,9 @@ class Using(Section):
     def update(self):
         keys = self._keys()
         self.ui.usedLabel.text = _("{n} accepted or edited findings").format(n=len(keys))
-        for button in (self.ui.segmentsButton, self.ui.cropButton, self.ui.saveMarkupsButton):
-            enable(button, bool(keys), _("Accept findings in the tab Review first."))
+        for name, tip in _TIPS.items():
+            reason = _("Accept findings in the tab Review first.")
+            enable(getattr(self.ui, name), bool(keys), reason, tip)
 
     def onSegments(self, *ignored):
         parameters = self.parameters
@@ -63,6 +64,13 @@ class Using(Section):
     def _keys(self):
         lines = self._reviewing.review.lines(self.volume)
         return [line.key for line in lines if line.status in KEPT]
+
+
+_TIPS = {
+    "segmentsButton": _("A new segment per accepted finding; nothing is overwritten"),
+    "cropButton": _("An ROI around all accepted findings, set up in the module Crop Volume"),
+    "saveMarkupsButton": _("All accepted findings in one file that Slicer loads"),
+}
 
 
 def chosen_file(title, name, kinds):

@@ -11,7 +11,7 @@ from .planes import (
     PLANES,
     cornersOfNormBox,
     nearestRasAxes,
-    slabOfSliceBox,
+    slabsOfSliceBoxes,
     sliceAxis,
     sliceNormalWorld,
     sliceUnder,
@@ -26,6 +26,7 @@ from .rois import (
     moveTogether,
     placePoint,
     placeRoi,
+    sizeOfNode,
 )
 from .volumes import exportCopy, requireUsableVolume, shownWindow, volumeStamp, writeVolume
 
@@ -49,7 +50,8 @@ __all__ = [
     "requireUsableVolume",
     "shapeIjk",
     "shownWindow",
-    "slabOfSliceBox",
+    "sizeOfNode",
+    "slabsOfSliceBoxes",
     "sliceAxis",
     "sliceNormalWorld",
     "sliceUnder",

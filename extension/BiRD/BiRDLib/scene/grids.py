@@ -39,35 +39,45 @@ def viewMatrices(view):
     return arrayOf(view.GetXYToRAS()), arrayOf(view.GetSliceToRAS())
 
 
-def worldTransform(volume):
-    """vtkAbstractTransform from the volume's RAS to world; its parents may be warps."""
+def worldTransform(node):
+    """From a node's own space to world: a (4, 4) array, or vtkGeneralTransform under a warp."""
+    parent = node.GetParentTransformNode()
+    if parent is None:
+        return np.eye(4)
+    if parent.IsTransformToWorldLinear():
+        matrix = vtk.vtkMatrix4x4()
+        parent.GetMatrixTransformToWorld(matrix)
+        return arrayOf(matrix)
     transform = vtk.vtkGeneralTransform()
-    slicer.vtkMRMLTransformNode.GetTransformBetweenNodes(
-        volume.GetParentTransformNode(), None, transform
-    )
+    slicer.vtkMRMLTransformNode.GetTransformBetweenNodes(parent, None, transform)
     return transform
 
 
 def ijkTransform(volume):
+    """From world to a volume's voxel indices, as `worldTransform`."""
+    to_world, from_ras = worldTransform(volume), np.linalg.inv(ijkToRas(volume))
+    if isinstance(to_world, np.ndarray):
+        return from_ras @ np.linalg.inv(to_world)
     transform = vtk.vtkGeneralTransform()
-    slicer.vtkMRMLTransformNode.GetTransformBetweenNodes(
-        None, volume.GetParentTransformNode(), transform
-    )
+    parent = volume.GetParentTransformNode()
+    slicer.vtkMRMLTransformNode.GetTransformBetweenNodes(None, parent, transform)
     transform.PostMultiply()
-    transform.Concatenate(matrixOf(np.linalg.inv(ijkToRas(volume))))
+    transform.Concatenate(matrixOf(from_ras))
     return transform
 
 
 def transformed(transform, points):
-    """Points (n, 3) through a vtkAbstractTransform or a vtkMatrix4x4."""
-    if isinstance(transform, vtk.vtkMatrix4x4):
-        matrix = arrayOf(transform)
-        return np.asarray(points) @ matrix[:3, :3].T + matrix[:3, 3]
+    """Points (n, 3) through what `worldTransform` returns."""
+    if isinstance(transform, np.ndarray):
+        return np.asarray(points) @ transform[:3, :3].T + transform[:3, 3]
     return np.array([transform.TransformPoint(*map(float, point)) for point in points])
 
 
 def arrayOf(matrix):
-    return np.array([[matrix.GetElement(r, c) for c in range(4)] for r in range(4)])
+    """A vtkMatrix4x4 as a (4, 4) array."""
+    array = np.empty((4, 4))
+    matrix.DeepCopy(array.ravel(), matrix)  # writes into the array, a view of its memory
+    return array
 
 
 def matrixOf(array):

@@ -61,17 +61,20 @@ def sliceNormalWorld(volume, plane):
     return normal / np.linalg.norm(normal)
 
 
-def slabOfSliceBox(volume, plane, corners_ras):
-    """(center_ras, size_mm, axes_ras) of a slice box, one slice spacing thick.
+def slabsOfSliceBoxes(volume, plane, corners_ras):
+    """(centers_ras (n, 3), sizes_mm (n, 3), axes_ras (n, 3, 3)) of slice boxes, one slice thick.
 
-    `corners_ras` go around the box in the middle of its slice. The axes (columns) are right-handed.
+    `corners_ras` (n, 4, 3) go around each box in the middle of its slice. The axes (columns) are
+    right-handed.
     """
-    corners = np.array(corners_ras, dtype=float)
-    across, down = corners[1] - corners[0], corners[3] - corners[0]
-    size = np.array([np.linalg.norm(across), np.linalg.norm(down), 0.0])
-    size[2] = np.linalg.norm(ijkToRas(volume)[:3, sliceAxis(volume, plane)])
-    across, down = across / size[0], down / size[1]
-    return corners.mean(axis=0), size, np.column_stack([across, down, np.cross(across, down)])
+    corners = np.array(corners_ras, dtype=float).reshape(-1, 4, 3)
+    across, down = corners[:, 1] - corners[:, 0], corners[:, 3] - corners[:, 0]
+    thickness = np.linalg.norm(ijkToRas(volume)[:3, sliceAxis(volume, plane)])
+    width, height = (np.linalg.norm(edge, axis=1, keepdims=True) for edge in (across, down))
+    sizes = np.hstack([width, height, np.full_like(width, thickness)])
+    across, down = across / width, down / height
+    axes = np.stack([across, down, np.cross(across, down)], axis=2)
+    return corners.mean(axis=1), sizes, axes
 
 
 def cornersOfNormBox(volume, plane, index, box_norm):

@@ -60,10 +60,12 @@ def boundsOfRoi(volume, roi):
     return center_ras, (high - low) * spacing, axes_ras
 
 
-def cornersWorld(volume, center_ras, size_mm, axes_ras):
-    """The eight corners (8, 3) of an oriented box of the volume, where the views show them."""
-    corners_ras = np.array(center_ras) + (_SIGNS * np.array(size_mm)) @ np.array(axes_ras).T
-    return transformed(worldTransform(volume), corners_ras)
+def cornersWorld(volume, centers_ras, sizes_mm, axes_ras):
+    """The corners (n, 8, 3) of oriented boxes of the volume, where the views show them."""
+    halves = _SIGNS * np.reshape(sizes_mm, (-1, 1, 3))  # (n, 8, 3)
+    axes = np.swapaxes(np.reshape(axes_ras, (-1, 3, 3)), 1, 2)
+    corners_ras = np.reshape(centers_ras, (-1, 1, 3)) + halves @ axes
+    return transformed(worldTransform(volume), corners_ras.reshape(-1, 3)).reshape(-1, 8, 3)
 
 
 def placeRoi(roi, volume, center_ras, size_mm, axes_ras):
@@ -79,6 +81,11 @@ def boxOfNode(roi):
     """(center_ras, size_mm, axes_ras) of an ROI node, before its parent transform."""
     object_to_ras = arrayOf(roi.GetObjectToNodeMatrix())
     return object_to_ras[:3, 3], np.array(roi.GetSize()), object_to_ras[:3, :3]
+
+
+def sizeOfNode(roi):
+    """Edge lengths of an ROI node, mm, before its parent transform."""
+    return tuple(roi.GetSize())
 
 
 def placePoint(point, position_world):
@@ -101,7 +108,9 @@ def moveAlike(node, volume):
 
 def _edgesIjk(volume, roi):
     """(low, high): the edges of the smallest box along the volume's axes that holds an ROI."""
-    corners_world = transformed(roi.GetObjectToWorldMatrix(), _SIGNS * np.array(roi.GetSize()))
+    corners_world = transformed(
+        arrayOf(roi.GetObjectToWorldMatrix()), _SIGNS * np.array(roi.GetSize())
+    )
     corners_ijk = positionsIjk(volume, corners_world)
     limit = np.array(shapeIjk(volume)) - 0.5
     low, high = np.maximum(corners_ijk.min(0), -0.5), np.minimum(corners_ijk.max(0), limit)
