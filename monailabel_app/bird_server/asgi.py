@@ -21,7 +21,7 @@ from bird_server.routes import (
     api,
     inference,
     operation,
-    review_routes,
+    reviews,
     stock,
     tasks,
     versions,
@@ -33,7 +33,7 @@ READ_TOKEN_VARIABLE = "BIRD_READ_TOKEN"
 ORIGINS_VARIABLE = "BIRD_ALLOW_ORIGINS"  # separated by blanks
 _ROUTERS = (
     api.router,
-    review_routes.router,
+    reviews.router,
     versions.router,
     operation.router,
     inference.router,

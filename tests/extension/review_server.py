@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from bird_server import service
 from bird_server.errors import answer_as_json
 from bird_server.review.review import Review
-from bird_server.routes import api, review_routes
+from bird_server.routes import api, reviews
 from bird_server.volumes.volumes_store import StoreLimits, VolumesStore
 from bird_vlm.contract import AskingResult, GroundingResult, Progress, SliceBox
 from bird_vlm.linking import link_findings
@@ -74,7 +74,7 @@ class ReviewServer:
         service.use(self._service)
         app = FastAPI()
         app.include_router(api.router)
-        app.include_router(review_routes.router)
+        app.include_router(reviews.router)
         answer_as_json(app)
         listener = socket.create_server(("127.0.0.1", 0))
         self.address = f"127.0.0.1:{listener.getsockname()[1]}"
