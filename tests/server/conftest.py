@@ -6,6 +6,7 @@ fresh scripted model and an untouched service.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -125,3 +126,13 @@ def an_attacked_server(tmp_path_factory) -> Iterator[Attacked]:
     yield server
     server.stop()
     assert '"traceback"' not in server.log, server.log
+
+
+@pytest.fixture(autouse=True)
+def the_log_stays_as_it_was():
+    """A server that starts in this process sends everything that is logged to its own stream."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
