@@ -40,23 +40,21 @@ class Server:
 @pytest.fixture(scope="session")
 def _running(tmp_path_factory) -> Iterator[Server]:
     studies = tmp_path_factory.mktemp("studies")
-    environment = pytest.MonkeyPatch()
-    environment.setenv("BIRD_UPLOAD_BYTES", str(UPLOAD_LIMIT_BYTES))
     listener = serve.bound_socket("127.0.0.1", 0)
     port = listener.getsockname()[1]
-    for name, value in serve.settings(studies, port, None).items():
-        environment.setenv(name, value)
     service.use(a_service(studies, ScriptedModel()))
     config = uvicorn.Config("bird_server.asgi:app", log_config=None)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
-    thread.start()
-    wait_until(lambda: server.started, seconds=60)
+    with pytest.MonkeyPatch.context() as environment:  # read at the start; later tests inherit none
+        for name, value in serve.settings(studies, port, None).items():
+            environment.setenv(name, value)
+        thread.start()
+        wait_until(lambda: server.started, seconds=60)
     yield Server(f"http://127.0.0.1:{port}", studies, port)
     server.should_exit = True
     thread.join(10)
     service.use(None)
-    environment.undo()
 
 
 def a_service(studies: Path, model: ScriptedModel) -> service.Service:
