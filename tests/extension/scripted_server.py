@@ -37,9 +37,12 @@ class ScriptedServer:
         """From now on `method path` is answered with this status and JSON (or raw bytes)."""
         self.script[method, path] = lambda handler, body: handler.answer(status, answer)
 
-    def serves_file(self, path, file, name):
-        """From now on GET `path` is answered with a file under this name."""
-        self.script["GET", path] = lambda handler, body: handler.file(file, name)
+    def serves_file(self, path, file, name, lacking=0):
+        """From now on GET `path` is answered with a file under this name.
+
+        The last `lacking` bytes never come.
+        """
+        self.script["GET", path] = lambda handler, body: handler.file(file, name, lacking)
 
     def grounds(self, *events):
         """From now on /ground streams these events."""
@@ -119,13 +122,14 @@ def _handler(server):
             self.end_headers()
             self.wfile.write(data)
 
-        def file(self, path, name):
+        def file(self, path, name, lacking):
             data = path.read_bytes()
             self.send_response(200)
             self.send_header("Content-Length", str(len(data)))
             self.send_header("Content-Disposition", f'attachment; filename="../{name}"')
             self.end_headers()
-            self.wfile.write(data)
+            self.wfile.write(data[: len(data) - lacking])
+            self.close_connection = bool(lacking)
 
         def stream(self, events):
             """One JSON object per chunk; a function among the events is called, as for a wait."""

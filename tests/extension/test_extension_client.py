@@ -97,6 +97,21 @@ def test_upload_streams_the_file_and_tells_progress(a_server, a_client, tmp_path
     assert told[-1] == (1024000, 1024000)
 
 
+@pytest.mark.parametrize("before", [None, b"an earlier report"], ids=["new", "there before"])
+def test_a_download_that_breaks_off_leaves_the_file_as_it_was(a_server, a_client, tmp_path, before):
+    served, report = tmp_path / "served", tmp_path / "report.html"
+    served.write_bytes(bytes(600_000))
+    if before is not None:
+        report.write_bytes(before)
+    a_server.serves_file("/cases/1/export", served, "report.html", lacking=1)
+    with pytest.raises(errors.ServerDown, match="broke off"):
+        a_client.download("/cases/1/export", report)
+    left = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path != served}
+    assert left == ({} if before is None else {"report.html": before})
+    a_server.serves_file("/cases/1/export", served, "report.html")
+    assert a_client.download("/cases/1/export", report).read_bytes() == served.read_bytes()
+
+
 def test_grounding_reads_events_as_they_come(a_server, a_client):
     a_server.grounds(
         {"event": "progress", "done": 1, "total": 2, "boxes": [BOX]},

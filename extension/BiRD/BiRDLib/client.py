@@ -124,13 +124,15 @@ class Client:
     def download(self, target, path, cancelled=None, prefix=PREFIX):
         """Writes an answer that is a file to `path`, in pieces; returns the path.
 
-        Where `path` is a folder, the file gets the name that the server gives it.
+        Where `path` is a folder, the file gets the name that the server gives it. The file is
+        whole, or as it was before.
         """
         with self._open("GET", target, cancelled=cancelled, prefix=prefix) as response:
             path = Path(path)
             path = path / _file_name(response) if path.is_dir() else path
-            with path.open("wb") as stream:
+            with _replacing(path) as stream:
                 shutil.copyfileobj(response, stream, CHUNK_BYTES)
+                _require_whole(response)
         return path
 
     @contextmanager
@@ -158,6 +160,25 @@ class Client:
             raise unreachable(self.address, error) from error
         finally:
             connection.close()
+
+
+@contextmanager
+def _replacing(path):
+    """A stream that becomes the file at its end; what fails before leaves no trace."""
+    part = path.with_name(path.name + ".part")
+    try:
+        with part.open("wb") as stream:
+            yield stream
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def _require_whole(response):
+    """`http.client` reads a file whose sender hung up in the middle as one that ends there."""
+    if response.length:
+        raise http.client.IncompleteRead(b"", response.length)
 
 
 def _file_name(response):
