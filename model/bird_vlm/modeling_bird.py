@@ -12,17 +12,9 @@ from transformers.cache_utils import Cache
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 from transformers.models.qwen2 import Qwen2Model
 
+from bird_vlm import vision_bird
 from bird_vlm.configuration_bird import BirdConfig, BirdVisionConfig
 from bird_vlm.errors import BadRequestError
-from bird_vlm.vision_bird import (
-    BirdConvStem,
-    BirdConvUnit,
-    BirdResampler,
-    BirdVisionBlock,
-    patchify,
-    resize_positions,
-    sincos_positions,
-)
 
 
 class BirdPreTrainedModel(PreTrainedModel):
@@ -41,11 +33,11 @@ class BirdPreTrainedModel(PreTrainedModel):
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
-        if isinstance(module, BirdConvUnit):
+        if isinstance(module, vision_bird.BirdConvUnit):
             init.kaiming_normal_(module[0].weight, nonlinearity="relu")
-        elif isinstance(module, BirdResampler):
+        elif isinstance(module, vision_bird.BirdResampler):
             init.trunc_normal_(module.query, std=0.02)
-            init.copy_(module.pos_embed, sincos_positions(*module.pos_embed.shape))
+            init.copy_(module.pos_embed, vision_bird.sincos_positions(*module.pos_embed.shape))
         elif isinstance(module, BirdVisionTransformer):
             init.normal_(module.positional_embedding, std=module.config.initializer_range)
             init.normal_(module.proj, std=module.config.output_dim**-0.5)
@@ -61,13 +53,13 @@ class BirdVisionTransformer(BirdPreTrainedModel):
     def __init__(self, config: BirdVisionConfig):
         super().__init__(config)
         width = config.hidden_size
-        self.conv1 = BirdConvStem(config) if config.stem == "conv" else patchify(config)
+        self.conv1 = vision_bird.stem_of(config)
         self.positional_embedding = nn.Parameter(torch.empty(config.position_grid**2, width))
         self.ln_pre = nn.LayerNorm(width, eps=config.layer_norm_eps)
         self.blocks = nn.ModuleList(
-            BirdVisionBlock(config) for _ in range(config.num_hidden_layers)
+            vision_bird.BirdVisionBlock(config) for _ in range(config.num_hidden_layers)
         )
-        self.attn_pool = BirdResampler(config)
+        self.attn_pool = vision_bird.BirdResampler(config)
         self.ln_post = nn.LayerNorm(config.output_dim, eps=config.layer_norm_eps)
         self.proj = nn.Parameter(torch.empty(config.output_dim, config.output_dim))
         self.post_init()
@@ -82,7 +74,7 @@ class BirdVisionTransformer(BirdPreTrainedModel):
         grid = self.conv1(pixel_values.to(self.ln_pre.weight.dtype))
         tokens = grid.flatten(2).transpose(1, 2)  # (batch, tokens, hidden_size)
         side = self.config.grid_size
-        tokens = self.ln_pre(tokens + resize_positions(self.positional_embedding, side))
+        tokens = self.ln_pre(tokens + vision_bird.resize_positions(self.positional_embedding, side))
         for block in self.blocks:
             tokens = block(tokens)
         return tokens.unflatten(1, (side, side))

@@ -50,8 +50,10 @@ class BirdConvStem(nn.Sequential):
         super().__init__(*stages, nn.Conv2d(channels_in, config.hidden_size, 1, bias=False))
 
 
-def patchify(config: BirdVisionConfig) -> nn.Conv2d:
-    """The plain ViT stem: one linear projection per patch."""
+def stem_of(config: BirdVisionConfig) -> nn.Module:
+    """Pixels -> grid; a plain ViT's stem is one linear projection per patch."""
+    if config.stem == "conv":
+        return BirdConvStem(config)
     size = config.patch_size
     return nn.Conv2d(config.in_channels, config.hidden_size, size, stride=size, bias=False)
 

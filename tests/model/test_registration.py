@@ -32,6 +32,7 @@ def test_importing_the_package_loads_neither_torch_nor_transformers():
         pytest.param("import bird_vlm, transformers", id="package first"),
         pytest.param("import transformers, bird_vlm", id="transformers first"),
         pytest.param("import bird_vlm.tokenization_bird", id="one of its modules first"),
+        pytest.param("import bird_vlm.vision_bird", id="the layers first"),
         pytest.param(
             "import bird_vlm, importlib.util as u; u.find_spec('transformers')",
             id="only looked for",
