@@ -10,7 +10,9 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -111,35 +113,35 @@ class _Training:
         self.service, self.versions = service, versions
         self.options, self.task = options, task
         self.skipped: list[str] = []
+        self.seconds: dict[str, float] = {}  # by phase
 
     def run(self, place: Path, until: float) -> dict[str, Any]:
         name, base = self.versions.model()
         runner = medgrit.Runner(self.task, until, self.service.card.device)
         runner.check()
         weights = model_path(name)
-        began = time.monotonic()
-        written = self._write(place / "lessons")
-        seconds = {"lessons": time.monotonic() - began}
-        before = self._judge(runner, weights, place, "before", written)
-        seconds["before"] = time.monotonic() - began - sum(seconds.values())
-        made = runner.train(
-            weights,
-            place / "lessons" / "train",
-            place / "run",
-            self.options.effort,
-            medgrit.is_small(weights),
-        )
-        seconds["training"] = time.monotonic() - began - sum(seconds.values())
-        after = self._judge(runner, made, place, "after", written)
-        seconds["after"] = time.monotonic() - began - sum(seconds.values())
+        with self._timed("lessons"):
+            written = self._write(place / "lessons")
+        with self._timed("before"):
+            before = self._judge(runner, weights, place, "before", written)
+        with self._timed("training"):
+            made = self._train(runner, weights, place)
+        with self._timed("after"):
+            after = self._judge(runner, made, place, "after", written)
         told = {
             "root": self.versions.root,
             "base": base,
-            "trained_on": _trained_on(written, self.options, self.skipped, seconds),
+            "trained_on": _trained_on(written, self.options, self.skipped, self.seconds),
             "before": before.json() | {"by_label": by_label(place / "before")},
             "after": after.json() | {"by_label": by_label(place / "after")},
         }
         return self._decide(made, Path(name).name, before, after, told)
+
+    @contextmanager
+    def _timed(self, phase: str) -> Iterator[None]:
+        began = time.monotonic()
+        yield
+        self.seconds[phase] = time.monotonic() - began
 
     def _write(self, out: Path) -> Written:
         out.mkdir()
@@ -167,19 +169,18 @@ class _Training:
                 continue
             case = summary.case
             settled = truths(review.store.report(case.volume_digest, histories=False))
-            where = (case.volume_digest, case.name, summary.places)
+            read = partial(volumes.volume, case.volume_digest, case.name, summary.places)
             try:
-                volumes.volume(*where)
+                read()
             except LostVolumeError as error:
                 self.skipped.append(str(error))
                 self.task.note(f"skipped: {error}")
-                continue
-            yield Lesson(
-                case.volume_digest,
-                case.name,
-                tuple(settled),
-                lambda where=where: volumes.volume(*where),
-            )
+            else:
+                yield Lesson(case.volume_digest, case.name, tuple(settled), read)
+
+    def _train(self, runner: medgrit.Runner, weights: Path, place: Path) -> Path:
+        lessons, small = place / "lessons" / "train", medgrit.is_small(weights)
+        return runner.train(weights, lessons, place / "run", self.options.effort, small)
 
     def _judge(
         self, runner: medgrit.Runner, model: Path, place: Path, phase: str, written: Written

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from bird_vlm.modeling_bird import BirdForConditionalGeneration
 from bird_vlm.processing_bird import BirdProcessor
 from bird_vlm.tokenization_bird import BirdTokenizer, train_small_tokenizer
 from elsewhere import KEY
+from preannotating import LABELS, ask, save_ward, share
 from seeing_server import ModelServer, a_seeing_server
 from tiny_bird import ORIGINAL_CONFIG, QUERIES, SENTENCES, a_config, original_tensors
 
@@ -98,3 +100,25 @@ def a_picture() -> np.ndarray:
     picture = np.zeros((50, 80), np.uint8)
     picture[10:20, 40:60] = 255
     return picture
+
+
+@pytest.fixture
+def a_ward(tmp_path) -> Path:
+    """Four scans that can be read, in two folders, and one that is cut short."""
+    return save_ward(tmp_path / "ward")
+
+
+@pytest.fixture(scope="session")
+def the_annotated_ward(bird_mini, tmp_path_factory) -> Path:
+    """Asked once for all tests; to be copied."""
+    root = save_ward(tmp_path_factory.mktemp("once") / "ward")
+    with pytest.MonkeyPatch.context() as patch:
+        share(bird_mini, patch)
+        assert ask(root, *LABELS).exit_code == 1
+    return root
+
+
+@pytest.fixture
+def an_annotated_ward(the_annotated_ward, tmp_path) -> Path:
+    """The same scans, with the results of a finished run in the usual place."""
+    return Path(shutil.copytree(the_annotated_ward, tmp_path / "ward"))

@@ -118,6 +118,11 @@ def settled(server: Attacked) -> dict[str, str]:
     return now
 
 
+def forgets(server: Attacked, image: str) -> bool:
+    """Whether the list of images, which follows the folder a moment later, lacks it by now."""
+    return f'"{image}"' not in (server.studies / "datastore_v2.json").read_text()
+
+
 def exchange(server: Attacked, request: bytes, timeout_s: float = 60) -> bytes:
     """Sends bytes as they stand; the whole answer to them."""
     with socket.create_connection(("127.0.0.1", server.port), timeout=timeout_s) as connection:

@@ -24,7 +24,9 @@ import uvicorn
 from attacked import READ_TOKEN, WRITE_TOKEN, Attacked, started
 from bird_server import serve, service
 from bird_server.review.review import Review
+from bird_server.review.store import ReviewStore
 from bird_server.volumes.volumes_store import StoreLimits, VolumesStore
+from review_cases import a_finding, a_proposal, a_store_in
 from scripted import UPLOAD_LIMIT_BYTES, ScriptedModel, nifti, wait_until
 
 
@@ -111,6 +113,20 @@ def a_volume_id(a_session, a_volume_file) -> str:
     answer = a_session.put("/bird/v1/volumes?name=scan.nii.gz", data=a_volume_file.read_bytes())
     assert answer.status_code in (200, 201), answer.text
     return answer.json()["volume_id"]
+
+
+@pytest.fixture
+def a_store(tmp_path) -> Iterator[ReviewStore]:
+    """An empty store of reviews, whose clock ticks one second per look."""
+    store = a_store_in(tmp_path)
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def a_liver(a_store) -> str:
+    """The id of a proposed liver on slices 3 to 6."""
+    return a_store.propose(a_proposal(a_finding())).added[0]
 
 
 @pytest.fixture(scope="session")

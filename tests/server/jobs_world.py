@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ from bird_server.jobs.journal import Journal
 from bird_server.jobs.questions import BatchQuestion, GroundQuestion
 from bird_server.jobs.queue import QueueLimits
 from bird_server.review.review import Review
-from bird_server.service import Service
+from bird_server.service import Service, in_use, use
 from bird_server.volumes.volumes_store import StoreLimits, VolumesStore
 from scripted import PRESENT, ScriptedCard, ScriptedModel, nifti, wait_until
 
@@ -50,6 +52,25 @@ def a_service(studies: Path, *devices: Device, limits: QueueLimits | None = None
         journal=Journal(studies / ".bird" / "jobs"),
         limits=limits,
     )
+
+
+@contextmanager
+def services_in(studies: Path) -> Iterator[Callable[..., Service]]:
+    """Makes services that are closed in the end, whatever their devices wait for."""
+    made, all_devices, before = [], [], in_use()
+
+    def make(*devices: Device, **more) -> Service:
+        made.append(a_service(studies, *devices, **more))
+        all_devices.extend(devices)
+        use(made[-1])
+        return made[-1]
+
+    yield make
+    use(before)
+    for device in all_devices:
+        device.gate.release(1000)
+    for service in made:
+        service.close()
 
 
 def stored_volume(service: Service, seed: int = 7, name: str = "scan.nii") -> str:

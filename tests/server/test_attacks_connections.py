@@ -1,25 +1,10 @@
-"""What is no HTTP, headers and bodies that never end, and requests past their limits."""
+"""What is no HTTP, and requests past their limits."""
 
 from __future__ import annotations
 
-import socket
-import time
-
 import pytest
 
-from attacked import (
-    Attacked,
-    ask,
-    ask_json,
-    assert_refused,
-    exchange,
-    parsed,
-    received,
-    send_until_closed,
-    settled,
-    tree,
-)
-from bird_server.access import bodies, connections
+from attacked import Attacked, ask, ask_json, assert_refused, exchange, parsed, settled, tree
 
 pytestmark = pytest.mark.slow
 
@@ -73,36 +58,6 @@ def test_requests_have_their_limits(a_server, target, headers, status):
     answer = ask(a_server, "GET", target, **headers)
 
     assert_refused(answer, status, 413)
-
-
-def test_headers_that_never_end_are_cut_off(a_server):
-    with socket.create_connection(("127.0.0.1", a_server.port), timeout=60) as connection:
-        connection.sendall(b"GET /bird/v1/live HTTP/1.1\r\nHost: 127.0.0.1\r\n")
-        begin = time.perf_counter()
-        connection.settimeout(connections.HEADERS_S + 30)
-
-        for _ in range(int(connections.HEADERS_S)):
-            time.sleep(1)
-            send_until_closed(connection, b"X: y\r\n", 1)
-        assert connection.recv(100) == b""
-
-    assert time.perf_counter() - begin < connections.HEADERS_S + 20
-    assert ask(a_server, "GET", "/bird/v1/live").status == 200
-
-
-def test_a_body_that_drips_is_cut_off(a_server):
-    before = settled(a_server)
-    head = f"PUT /bird/v1/volumes?name=a.nii HTTP/1.1\r\nHost: 127.0.0.1:{a_server.port}\r\n"
-    head += "Authorization: Bearer write-s3cret\r\nContent-Length: 1000\r\n\r\n"
-    with socket.create_connection(("127.0.0.1", a_server.port), timeout=60) as connection:
-        connection.sendall(head.encode())
-        for _ in range(int(bodies.PATIENCE_S) + 2):
-            time.sleep(1)
-            send_until_closed(connection, b"x", 1)
-        answer = parsed(received(connection))
-
-    assert_refused(answer, 408)
-    assert tree(a_server.home) == before
 
 
 def test_numbers_that_no_database_holds_are_refused(a_server):

@@ -12,7 +12,7 @@ from urllib.parse import quote
 import numpy as np
 import pytest
 
-from attacked import Answer, Attacked, ask, assert_refused, form, settled, tree
+from attacked import Answer, Attacked, ask, assert_refused, forgets, form, settled, tree
 from openapi_walk import routes
 from scripted import nifti, wait_until
 
@@ -156,7 +156,8 @@ def test_of_a_path_in_a_form_only_the_name_counts(a_server, a_scan, path):
 
     assert (answer.status, answer.json()) == (200, {"image": "case_7"})
     ask(a_server, "DELETE", "/datastore/image?id=case_7")
-    wait_until(lambda: len(tree(a_server.home)) == len(before), seconds=10)
+    wait_until(lambda: forgets(a_server, "case_7"), seconds=60)
+    assert set(tree(a_server.home)) <= {*before, "studies/datastore_v2.json"}
 
 
 @pytest.mark.parametrize(

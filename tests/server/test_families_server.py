@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,9 @@ import requests
 
 pytest.importorskip("monailabel", reason="monailabel is not installed (see README, server)")
 
-from hub_stand_in import HubStandIn, serving
-from processes import Process, bird_serve, job, upload
+from hub_stand_in import HubStandIn
+from hub_stand_in import serving as served
+from processes import Process, Serving, job, serving, upload
 from tiny_families import FAMILIES, save_tiny
 
 LABEL = "the block"
@@ -26,7 +28,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def a_hub() -> Iterator[HubStandIn]:
     """Whoever asks it for anything is counted."""
-    with serving(HubStandIn("nobody/nothing", {})) as hub:
+    with served(HubStandIn("nobody/nothing", {})) as hub:
         yield hub
 
 
@@ -36,15 +38,29 @@ def a_family(request) -> str:
 
 
 @pytest.fixture(scope="module")
-def a_server(a_family, a_hub, tmp_path_factory) -> Iterator[Process]:
-    """With a hub that it could ask; the model's path exists."""
-    folder = tmp_path_factory.mktemp("models") / a_family
-    folder.mkdir()
-    save_tiny(a_family, folder)
-    environment = {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": a_hub.url}
-    options = ("--model", folder, "--device", "cpu")
-    with bird_serve(tmp_path_factory.mktemp("studies"), *options, **environment) as process:
-        yield process
+def the_servers(a_hub, tmp_path_factory) -> Iterator[dict[str, Serving]]:
+    """By family, with a hub that they could ask; the models' paths exist. None runs yet."""
+    models = tmp_path_factory.mktemp("models")
+    with ExitStack() as stack:
+        servers = {}
+        for family in FAMILIES:
+            (folder := models / family).mkdir()
+            save_tiny(family, folder)
+            studies = tmp_path_factory.mktemp("studies")
+            options = ("--model", folder, "--device", "cpu")
+            server = serving(studies, *options, HF_HUB_OFFLINE="0", HF_ENDPOINT=a_hub.url)
+            servers[family] = stack.enter_context(server)
+        yield servers
+
+
+@pytest.fixture(scope="module")
+def a_server(a_family, the_servers) -> Iterator[Process]:
+    """The next family's server starts meanwhile."""
+    for family in FAMILIES[FAMILIES.index(a_family) :][:2]:
+        the_servers[family].begin()
+    process = the_servers[a_family].process()
+    yield process
+    process.end()
     assert "Traceback" not in process.output
     assert LABEL not in process.output
 

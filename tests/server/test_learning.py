@@ -18,14 +18,7 @@ from bird_server.learning.uncertainty import entropy, finding_uncertainty, uncer
 from bird_server.review.records import Edit, content_of
 from bird_vlm.errors import BadRequestError
 from bird_vlm.labels import natural_name
-from review_cases import a_finding, a_proposal, a_store_in, by
-
-
-@pytest.fixture
-def a_store(tmp_path):
-    store = a_store_in(tmp_path)
-    yield store
-    store.close()
+from review_cases import a_finding, a_proposal, by
 
 
 def proposed(store, *findings, digest: str = "d1", absent: tuple[str, ...] = ()):

@@ -20,7 +20,7 @@ from bird_vlm.boxes import pixel_to_norm
 from bird_vlm.errors import BadRequestError
 from bird_vlm.slices import slice_stack
 from bird_vlm.volumes import Volume
-from review_cases import a_finding, a_proposal, a_store_in, by
+from review_cases import a_finding, a_proposal, by
 from scripted import wait_until
 
 sys.path.insert(0, str(app_folder()))  # as MONAI Label does while it loads the app
@@ -35,13 +35,6 @@ sys.path.remove(str(app_folder()))
 
 KNOWN = {"ct": ["liver", "left kidney"], "mr": ["liver", "putamen"]}
 BOX = (2.0, 3.0, 12.0, 14.0)
-
-
-@pytest.fixture
-def a_store(tmp_path):
-    store = a_store_in(tmp_path)
-    yield store
-    store.close()
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import errno
 import json
 import logging
 import sys
+import threading
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -15,6 +16,7 @@ from bird_server import service
 from bird_server.operations import logs, readiness
 from bird_server.operations.logs import JsonFormatter
 from bird_server.operations.watching import Watching
+from bird_server.routes import operation
 from scripted import PRESENT, assert_refused
 
 
@@ -94,6 +96,28 @@ def test_a_full_disk_is_a_reason_against(a_session, a_loaded_model, monkeypatch)
     (reason,) = problem.json()["reasons"]
     assert "below the floor" in reason
     assert problem.json()["error"] == "not_ready"
+
+
+def test_a_disk_that_hangs_is_a_reason_against_and_costs_one_thread(
+    a_session, a_loaded_model, monkeypatch
+):
+    looks, disk = [], threading.Event()
+
+    def hang(*_):
+        looks.append(threading.current_thread())
+        assert disk.wait(60)
+        return []
+
+    with monkeypatch.context() as patch:
+        patch.setattr(operation, "reasons_against", hang)
+        patch.setattr(operation, "STORE_ANSWERS_WITHIN_S", 0.05)
+        told = [a_session.get("/bird/v1/ready").json()["reasons"] for _ in range(5)]
+        disk.set()
+        looks[0].join(60)
+
+    assert told == [["the store does not answer"]] * 5
+    assert len(looks) == 1
+    assert a_session.get("/bird/v1/ready").json() == {"status": "ready"}
 
 
 def test_a_store_that_is_gone_is_a_reason_against(a_loaded_model, tmp_path):

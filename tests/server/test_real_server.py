@@ -9,9 +9,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,10 +20,12 @@ from monailabel.client import MONAILabelClient
 
 import bird_vlm
 from bird_server import serve
+from processes import START_S, Process, free_port, started, wait_for
 
 WEIGHTS = Path(bird_vlm.__file__).parent / "weights" / "bird-mini"
 MODEL = os.environ.get("BIRD_TEST_MODEL", "bird-mini")
-START_SECONDS = 180
+TOKEN = "s3cret"
+OURS, STOCK = "python -m bird_server", "monailabel start_server"
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(
@@ -36,67 +35,47 @@ pytestmark = [
 ]
 
 
-def started(command: list[str], **environment: str) -> tuple[subprocess.Popen, list[str]]:
-    """A process and the lines of its output, which keep coming."""
-    inherited = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("MONAI_LABEL_", "BIRD_"))
-    }
-    process = subprocess.Popen(
-        [sys.executable, "-u", *command],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=inherited | environment,
-    )
-    lines: list[str] = []
-    threading.Thread(target=lambda: lines.extend(process.stdout), daemon=True).start()
-    return process, lines
+def ours(studies: Path) -> tuple[Process, dict[str, str]]:
+    """`python -m bird_server`, and the token that it wants."""
+    port = free_port()
+    options = ["--studies", str(studies), "--port", str(port), "--model", MODEL]
+    process = started(["-m", "bird_server", *options], f"http://127.0.0.1:{port}", BIRD_TOKEN=TOKEN)
+    return process, {"Authorization": f"Bearer {TOKEN}"}
 
 
-def wait_for_answer(process: subprocess.Popen, lines: list[str], url: str, headers) -> None:
-    for _ in range(START_SECONDS * 4):
-        try:
-            if requests.get(f"{url}/info/", headers=headers, timeout=10).ok:
-                return
-        except (requests.ConnectionError, requests.Timeout):
-            assert process.poll() is None, "".join(lines)
-        time.sleep(0.25)
-    raise TimeoutError("".join(lines))
+def stock(studies: Path, app: Path) -> tuple[Process, dict[str, str]]:
+    """`monailabel start_server`, which wants no token; MONAI Label writes logs beside main.py."""
+    port = free_port()
+    shutil.copy(serve.app_folder() / "main.py", app)
+    shutil.copytree(serve.app_folder() / "lib", app / "lib")
+    options = ["--app", str(app), "--studies", str(studies), "--port", str(port)]
+    command = ["-m", "monailabel.main", "start_server", *options, "--host", "127.0.0.1"]
+    command += ["--conf", "model", MODEL]
+    return started(command, f"http://127.0.0.1:{port}", BIRD_TOKEN=""), {}
 
 
-def free_port() -> int:
-    with serve.bound_socket("127.0.0.1", 0) as listener:
-        return listener.getsockname()[1]
-
-
-@pytest.fixture(scope="module", params=["python -m bird_server", "monailabel start_server"])
-def a_real_server(request, tmp_path_factory) -> Iterator[tuple[str, dict[str, str]]]:
-    """URL and headers of a server process; ours runs with a token, MONAI Label's without."""
-    studies = tmp_path_factory.mktemp("studies")
-    port, headers = free_port(), {}
-    if request.param == "python -m bird_server":
-        headers = {"Authorization": "Bearer s3cret"}
-        options = ["--studies", str(studies), "--port", str(port)]
-        options += ["--model", MODEL]
-        process, lines = started(["-m", "bird_server", *options], BIRD_TOKEN="s3cret")
-    else:
-        app = tmp_path_factory.mktemp("app")  # MONAI Label writes logs beside main.py
-        shutil.copy(serve.app_folder() / "main.py", app)
-        shutil.copytree(serve.app_folder() / "lib", app / "lib")
-        options = ["--app", str(app), "--studies", str(studies), "--port", str(port)]
-        command = ["-m", "monailabel.main", "start_server", *options, "--host", "127.0.0.1"]
-        command += ["--conf", "model", MODEL]
-        process, lines = started(command, BIRD_TOKEN="")
-    url = f"http://127.0.0.1:{port}"
+@pytest.fixture(scope="module")
+def both_servers(tmp_path_factory) -> Iterator[dict[str, tuple[Process, dict[str, str]]]]:
+    """Process and headers, by how it was started: side by side, since a start takes seconds."""
+    servers, folder = {}, tmp_path_factory.mktemp
     try:
-        wait_for_answer(process, lines, url, headers)
-        yield url, headers
+        servers[OURS] = ours(folder("studies"))
+        servers[STOCK] = stock(folder("studies"), folder("app"))
+        for process, headers in servers.values():
+            wait_for(process, f"{process.url}/info/", headers)
+        yield servers
     finally:
-        process.terminate()
-        process.wait(20)
-    assert "Traceback" not in "".join(lines)
+        for process, _ in servers.values():
+            process.end()
+    for process, _ in servers.values():
+        assert "Traceback" not in process.output
+
+
+@pytest.fixture(params=[OURS, STOCK])
+def a_real_server(request, both_servers) -> tuple[str, dict[str, str]]:
+    """URL and headers of a server process."""
+    process, headers = both_servers[request.param]
+    return process.url, headers
 
 
 @pytest.fixture(scope="module")
@@ -187,7 +166,7 @@ def test_monai_labels_own_client_gets_markups_that_load(a_real_server, a_brain, 
     url, headers = a_real_server
     client = MONAILabelClient(url, tmpdir=str(tmp_path))
     if headers:
-        client.update_auth({"token_type": "Bearer", "access_token": "s3cret"})
+        client.update_auth({"token_type": "Bearer", "access_token": TOKEN})
     assert client.info()["models"]["bird_grounding"]["type"] == "detection"
     session_id = client.create_session(str(a_brain))["session_id"]
     prompt = {"prompt": any_label(url, headers), "plane": "axial"}
@@ -214,8 +193,8 @@ def test_without_the_token_nothing_is_answered(a_real_server):
 
 def test_a_model_that_does_not_exist_ends_the_start_with_one_line(tmp_path):
     command = ["-m", "bird_server", "--studies", str(tmp_path), "--port", "0", "--model"]
-    process, lines = started([*command, str(tmp_path / "nowhere")])
+    process = started([*command, str(tmp_path / "nowhere")])
 
-    assert process.wait(START_SECONDS) == 2
-    assert "nowhere" in "".join(lines)
-    assert "Traceback" not in "".join(lines)
+    assert process.popen.wait(START_S) == 2
+    assert "nowhere" in process.output
+    assert "Traceback" not in process.output

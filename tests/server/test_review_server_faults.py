@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sqlite3
 import subprocess
 import sys
 import threading
+import time
 import uuid
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -18,17 +19,25 @@ import pytest
 import requests
 
 from bird_server.review.schema import VERSION, version_of
-from processes import Process, bird_serve, free_port, upload, wait_for
+from processes import Process, Serving, free_port, launched, serving, upload, wait_for
 
 pytestmark = pytest.mark.slow
 BOX = {"slice": 2, "box_pixel": [2.0, 2.0, 9.0, 8.0]}
 PAGE_BYTES = 4096
 
 
+@pytest.fixture(scope="module")
+def a_server(tmp_path_factory) -> Iterator[Serving]:
+    """Every test starts it where it does not run, and leaves one that does."""
+    with serving(tmp_path_factory.mktemp("studies")) as server:
+        yield server
+
+
 @pytest.fixture
 def a_scan(tmp_path) -> Path:
+    """Of other voxels in each test, so that each has a case of its own."""
     path = tmp_path / "scan.nii.gz"
-    values = np.random.default_rng(5).normal(size=(16, 14, 8)).astype(np.float32)
+    values = np.random.default_rng().normal(size=(16, 14, 8)).astype(np.float32)
     nibabel.save(nibabel.Nifti1Image(values, np.diag([2.0, 2.0, 3.0, 1.0])), path)
     return path
 
@@ -49,49 +58,50 @@ def state(server: Process) -> dict:
     return requests.get(f"{server.url}/bird/v1/review", timeout=60).json()
 
 
-def test_what_was_acknowledged_survives_a_kill_in_the_middle_of_writing(tmp_path, a_scan):
+def test_what_was_acknowledged_survives_a_kill_in_the_middle_of_writing(a_server, a_scan):
     acknowledged: list[str] = []
-    with bird_serve(tmp_path / "studies") as server:
-        volume_id = upload(server, a_scan)
+    killed = a_server.process()
+    volume_id = upload(killed, a_scan)
 
-        def write():
-            try:
-                for number in range(10_000):
-                    assert draw(server, volume_id, f"nodule {number}").status_code == 201
-                    acknowledged.append(f"nodule {number}")
-            except requests.ConnectionError:
-                return
+    def write():
+        try:
+            for number in range(10_000):
+                assert draw(killed, volume_id, f"nodule {number}").status_code == 201
+                acknowledged.append(f"nodule {number}")
+        except requests.ConnectionError:
+            return
 
-        writer = threading.Thread(target=write)
-        writer.start()
-        while len(acknowledged) < 20:
-            assert writer.is_alive()
-        os.kill(server.popen.pid, signal.SIGKILL)
-        writer.join(30)
+    writer = threading.Thread(target=write)
+    writer.start()
+    while len(acknowledged) < 20:
+        assert writer.is_alive()
+        time.sleep(0.001)
+    a_server.signal(signal.SIGKILL)
+    writer.join(30)
+    again = a_server.process()
 
-    with bird_serve(tmp_path / "studies") as again:
-        kept = labels(again, volume_id)
-        assert kept[: len(acknowledged)] == acknowledged
-        assert len(kept) <= len(acknowledged) + 1  # one was written and not told
-        assert state(again)["recovery"] is None
+    kept = labels(again, volume_id)
+    assert kept[: len(acknowledged)] == acknowledged
+    assert len(kept) <= len(acknowledged) + 1  # one was written and not told
+    assert state(again)["recovery"] is None
 
 
-def test_a_broken_database_is_kept_recovered_and_told(tmp_path, a_scan):
-    studies = tmp_path / "studies"
-    with bird_serve(studies) as server:
-        volume_id = upload(server, a_scan)
-        for number in range(30):
-            assert draw(server, volume_id, f"nodule {number}").status_code == 201
-    path = studies / ".bird" / "review.sqlite3"
+def test_a_broken_database_is_kept_recovered_and_told(a_server, a_scan):
+    volume_id = upload(a_server.process(), a_scan)
+    for number in range(30):
+        assert draw(a_server.process(), volume_id, f"nodule {number}").status_code == 201
+    a_server.end()
+    path = a_server.studies / ".bird" / "review.sqlite3"
     break_index(path)
     broken = path.read_bytes()
 
-    with bird_serve(studies) as again:
-        told = state(again)["recovery"]
-        assert labels(again, volume_id) == [f"nodule {number}" for number in range(30)]
-        assert "kept unchanged as review.sqlite3.damaged" in told
-        assert "Known to be lost: nothing" in told
-        assert "damaged" in again.output
+    again = a_server.process()
+
+    told = state(again)["recovery"]
+    assert labels(again, volume_id) == [f"nodule {number}" for number in range(30)]
+    assert "kept unchanged as review.sqlite3.damaged" in told
+    assert "Known to be lost: nothing" in told
+    assert "damaged" in again.output
     kept = min(path.parent.glob("review.sqlite3.damaged-*"), key=lambda path: len(path.name))
     assert kept.read_bytes() == broken
 
@@ -107,27 +117,26 @@ def break_index(path: Path) -> None:
         file.write(b"\xa5" * PAGE_BYTES)
 
 
-def test_a_database_that_breaks_in_use_is_refused_and_mended_by_a_restart(tmp_path, a_scan):
-    studies = tmp_path / "studies"
-    with bird_serve(studies) as server:
-        volume_id = upload(server, a_scan)
-        assert draw(server, volume_id, "nodule").status_code == 201
-        path = studies / ".bird" / "review.sqlite3"
-        with closing(sqlite3.connect(path)) as connection:
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        header = path.read_bytes()[:PAGE_BYTES]
-        with path.open("r+b") as file:
-            file.write(b"\xa5" * PAGE_BYTES)
+def test_a_database_that_breaks_in_use_is_refused_and_mended_by_a_restart(a_server, a_scan):
+    server = a_server.process()
+    volume_id = upload(server, a_scan)
+    assert draw(server, volume_id, "nodule").status_code == 201
+    path = a_server.studies / ".bird" / "review.sqlite3"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    header = path.read_bytes()[:PAGE_BYTES]
+    with path.open("r+b") as file:
+        file.write(b"\xa5" * PAGE_BYTES)
 
-        refused = draw(server, volume_id, "cyst")
+    refused = draw(server, volume_id, "cyst")
 
-        assert (refused.status_code, refused.json()["error"]) == (503, "store_damaged")
-        assert "restart" in refused.json()["detail"]
-        health = requests.get(f"{server.url}/bird/v1/health", timeout=30)
-        assert health.ok
-        with path.open("r+b") as file:
-            file.write(header)
-        assert draw(server, volume_id, "cyst").status_code == 201
+    assert (refused.status_code, refused.json()["error"]) == (503, "store_damaged")
+    assert "restart" in refused.json()["detail"]
+    health = requests.get(f"{server.url}/bird/v1/health", timeout=30)
+    assert health.ok
+    with path.open("r+b") as file:
+        file.write(header)
+    assert draw(server, volume_id, "cyst").status_code == 201
 
 
 def can_mount_tmpfs() -> bool:
@@ -171,17 +180,7 @@ def on_a_small_disk(disk: Path) -> Process:
     program = [sys.executable, "-u", "-m", "bird_vlm.cli", "serve", "--studies", str(disk)]
     script = 'mount -t tmpfs -o size=24m none "$0" && exec "$@"'
     command = ["unshare", "-rm", "sh", "-c", script, str(disk), *program, "--port", str(port)]
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("MONAI_LABEL_", "BIRD_"))}
-    popen = subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=kept | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
-    )
-    server = Process(popen, f"http://127.0.0.1:{port}")
-    threading.Thread(target=lambda: server.lines.extend(popen.stdout), daemon=True).start()
-    return server
+    return launched(command, f"http://127.0.0.1:{port}")
 
 
 def fill(path: Path) -> None:

@@ -10,25 +10,11 @@ from bird_server.review.records import Drawing, Edit, NewCase, Places
 from bird_server.review.undoing import steps_left
 from bird_vlm.contract import Roi
 from bird_vlm.errors import BadRequestError
-from review_cases import GEOMETRY, a_finding, a_proposal, a_store_in, by
+from review_cases import GEOMETRY, a_finding, a_proposal, by
 
 CASE = NewCase("d1", "scan.nii.gz")
 UPLOAD = "5" * 64
 BOXES = ((4, (1.0, 2.0, 11.0, 12.0)), (5, (1.0, 2.0, 12.0, 13.0)))
-
-
-@pytest.fixture
-def a_store(tmp_path):
-    store = a_store_in(tmp_path)
-    yield store
-    store.close()
-
-
-@pytest.fixture
-def a_liver(a_store) -> str:
-    """The id of a proposed finding at revision 1."""
-    (added,) = a_store.propose(a_proposal(a_finding())).added
-    return added
 
 
 def told(finding):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import nibabel
@@ -16,6 +17,7 @@ from bird_server.learning.tasks import BOARD
 from scripted import ABSENT, PRESENT, assert_refused, nifti, wait_until
 
 MODEL = "bird_grounding"
+PATIENCE_S = 120
 
 
 @pytest.fixture
@@ -41,7 +43,7 @@ def report_of(study: str):
 
 
 def finished(session, kind: str) -> dict:
-    wait_until(lambda: "end_ts" in session.get(f"/{kind}/").json(), seconds=60)
+    wait_until(lambda: "end_ts" in session.get(f"/{kind}/").json(), seconds=PATIENCE_S)
     return session.get(f"/{kind}/").json()
 
 
@@ -139,7 +141,7 @@ def test_a_batch_saves_answers_and_proposes_them(a_session, a_client, a_study, a
     assert started.status_code == 200, started.text
     assert {"id", "status", "request", "start_ts"} <= set(started.json())
 
-    wait_until(lambda: "end_ts" in a_session.get("/batch/infer").json(), seconds=60)
+    wait_until(lambda: "end_ts" in a_session.get("/batch/infer").json(), seconds=PATIENCE_S)
     done = a_session.get("/batch/infer").json()
 
     assert done["status"] == "DONE", done
@@ -149,24 +151,33 @@ def test_a_batch_saves_answers_and_proposes_them(a_session, a_client, a_study, a
     assert [found.status for found in report_of(a_study).findings] == ["proposed"]
 
 
-def test_a_batch_goes_on_where_an_image_cannot_be_read(a_session, a_client, a_study, a_server):
-    broken = f"broken_{uuid.uuid4().hex[:8]}"
-    (a_server.studies / f"{broken}.nii.gz").write_bytes(b"no volume")
-    wait_until(lambda: broken in a_session.get("/datastore/?output=all").text, seconds=30)
-    body = {"images": [broken, a_study], "prompt": PRESENT}
+@pytest.fixture
+def a_broken_study(a_session, a_server) -> Iterator[str]:
+    """The id of an image that came by itself and holds no volume."""
+    name = f"broken_{uuid.uuid4().hex[:8]}"
+    path = a_server.studies / f"{name}.nii.gz"
+    path.write_bytes(b"no volume")
+    wait_until(lambda: name in a_session.get("/datastore/?output=all").text, seconds=PATIENCE_S)
+    yield name
+    path.unlink()
+
+
+def test_a_batch_goes_on_where_an_image_cannot_be_read(
+    a_session, a_client, a_study, a_broken_study
+):
+    body = {"images": [a_broken_study, a_study], "prompt": PRESENT}
 
     answer = a_session.post(f"/batch/infer/{MODEL}?run_sync=true", json=body)
 
-    (a_server.studies / f"{broken}.nii.gz").unlink()
     assert answer.status_code == 200, answer.text
-    assert set(answer.json()[broken]) == {"error"}
+    assert set(answer.json()[a_broken_study]) == {"error"}
     assert "found" in answer.json()[a_study]
 
 
 def test_a_batch_is_stopped_between_images(a_session, a_client, a_study, a_model):
     a_model.hold()
     a_session.post(f"/batch/infer/{MODEL}", json={"prompt": PRESENT})
-    wait_until(lambda: a_model.asked, seconds=30)
+    wait_until(lambda: a_model.asked, seconds=PATIENCE_S)
     again = a_session.post(f"/batch/infer/{MODEL}", json={"prompt": PRESENT})
     assert_refused(again, 429, "busy")
 
@@ -174,7 +185,7 @@ def test_a_batch_is_stopped_between_images(a_session, a_client, a_study, a_model
     for _ in range(100):
         a_model.gate.release()
 
-    wait_until(lambda: BOARD.running("batch_infer") is None, seconds=60)
+    wait_until(lambda: BOARD.running("batch_infer") is None, seconds=PATIENCE_S)
     assert a_session.get("/batch/infer").json()["status"] == "STOPPED"
     assert a_session.get("/batch/infer?check_if_running=true").status_code == 404
 

@@ -15,7 +15,7 @@ from bird_server.serve import app_folder
 from bird_vlm.contract import GroundingResult
 from bird_vlm.markups import markups_json
 from bird_vlm.volumes import Volume
-from review_cases import GEOMETRY, a_finding, a_proposal, a_store_in, by
+from review_cases import GEOMETRY, a_finding, by
 
 CASE = NewCase("d1", "scan.nii.gz")
 
@@ -25,19 +25,6 @@ def _app_folder_on_the_path():
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(app_folder()))
         yield
-
-
-@pytest.fixture
-def a_store(tmp_path):
-    store = a_store_in(tmp_path)
-    yield store
-    store.close()
-
-
-@pytest.fixture
-def a_liver(a_store) -> str:
-    (added,) = a_store.propose(a_proposal(a_finding())).added
-    return added
 
 
 @pytest.fixture

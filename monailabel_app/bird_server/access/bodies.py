@@ -54,8 +54,8 @@ def check_length(headers: Headers, limit: int) -> None:
         raise _too_large(limit)
 
 
-def limited(receive: Receive, limit: int, patience_s: float = PATIENCE_S) -> Receive:
-    """`receive` that stops a body after `limit` bytes, and one that comes too slowly."""
+def limited(receive: Receive, limit: int, patience_s: float) -> Receive:
+    """`receive` that stops a body after `limit` bytes, and one that pauses for `patience_s`."""
     received, is_whole, start = 0, False, time.monotonic()
 
     async def receive_limited() -> Message:

@@ -22,6 +22,7 @@ _MALFORMED = Problem(400, "bad_http", "this is no HTTP request", "Send HTTP/1.1.
 class HurriedProtocol(H11Protocol):
     """uvicorn's connection with a clock that runs whenever no request is under way."""
 
+    headers_s = HEADERS_S
     _clock: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:
@@ -69,7 +70,7 @@ class HurriedProtocol(H11Protocol):
         return self.cycle is not None and not self.cycle.response_complete
 
     def _wind(self) -> None:
-        self._clock = self.loop.call_later(HEADERS_S, self.transport.close)
+        self._clock = self.loop.call_later(self.headers_s, self.transport.close)
 
     def _stop(self) -> None:
         if self._clock is not None:

@@ -15,6 +15,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from bird_server.access.bodies import (
+    PATIENCE_S,
     UPLOAD_PATH,
     body_limit,
     check_length,
@@ -44,6 +45,7 @@ class Rules:
     upload_bytes: int  # largest body of an upload
     tokens: Tokens = field(default_factory=Tokens)  # without any, only this machine may ask
     origins: tuple[str, ...] = ()  # web pages that may ask, such as https://viewer.example
+    patience_s: float = PATIENCE_S  # with a body that comes slowly
 
 
 class Guard:
@@ -78,7 +80,7 @@ class Guard:
         check_query(scope)
         limit = body_limit(path, headers, rules.upload_bytes)
         check_length(headers, limit)
-        receive = limited(receive, limit)
+        receive = limited(receive, limit, rules.patience_s)
         has_file = path.rstrip("/") == UPLOAD_PATH or is_form(headers)
         if has_file or scope["method"] in LOOKING:
             return receive

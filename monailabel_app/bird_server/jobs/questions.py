@@ -6,6 +6,7 @@ workers or models.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
@@ -29,18 +30,18 @@ def _example(**fields: object) -> ConfigDict:
     return ConfigDict(json_schema_extra={"examples": [fields]})
 
 
-class Question(BaseModel):
+class Question(BaseModel, ABC):
     """Unknown keys are typing mistakes, numbers are finite."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
+    @abstractmethod
     def volume_ids(self) -> list[str]:
         """Of all stored volumes that it is about."""
-        raise NotImplementedError
 
+    @abstractmethod
     def check(self) -> None:
         """Raises BadRequestError for what is wrong whatever the volume and the model."""
-        raise NotImplementedError
 
 
 class VolumeQuestion(Question):
@@ -82,8 +83,9 @@ class _BoxQuestion(VolumeQuestion):
     plane: str = "axial"
     window: Window | None = None
 
+    @abstractmethod
     def request(self) -> ReferringRequest:
-        raise NotImplementedError
+        """What the model is asked."""
 
     def check(self) -> None:
         self.request()

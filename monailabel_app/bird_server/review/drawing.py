@@ -17,7 +17,7 @@ from bird_server.review.records import DRAWN_BY_HAND, Drawing, Event, NewCase, P
 from bird_server.review.replay import after
 from bird_server.review.rows import write_event, write_state
 from bird_server.review.sources import write_places
-from bird_vlm.contract import VolumeGeometry
+from bird_vlm.contract import Plane, VolumeGeometry
 from bird_vlm.errors import BadRequestError
 from bird_vlm.labels import natural_name
 
@@ -39,29 +39,35 @@ def write_drawing(
     """
     reviewer, comment, time = event
     content = drawn(drawing, geometry)
-    uid = drawing.finding_id or uuid.uuid4().hex
-    if not _FINDING_ID.fullmatch(uid):
-        raise BadRequestError(f"finding_id: needs 32 hex digits, got {uid[:40]!r}")
+    uid = _id_of(drawing)
     if _is_known(connection, uid, case):
         return uid, False
     case_row = case_row_of(connection, case, geometry, time)
     write_places(connection, case_row, places)
-    row = connection.execute(
-        "INSERT INTO findings (uid, case_id, model_id, prompt, prompt_name, plane)"
-        " VALUES (?, ?, ?, ?, ?, ?)",
-        (
-            uid,
-            case_row,
-            model_row_of(connection, DRAWN_BY_HAND),
-            content.label,
-            natural_name(content.label),
-            drawing.plane,
-        ),
-    ).lastrowid
+    row = _write_finding(connection, uid, case_row, content.label, drawing.plane)
     added = Event(1, "added", "accepted", reviewer, time, comment, content)
     write_event(connection, row, added)
     write_state(connection, row, after(content, added))
     return uid, True
+
+
+def _id_of(drawing: Drawing) -> str:
+    uid = drawing.finding_id or uuid.uuid4().hex
+    if not _FINDING_ID.fullmatch(uid):
+        raise BadRequestError(f"finding_id: needs 32 hex digits, got {uid[:40]!r}")
+    return uid
+
+
+def _write_finding(
+    connection: sqlite3.Connection, uid: str, case_row: int, label: str, plane: Plane
+) -> int:
+    """The row of a finding that is drawn by hand."""
+    by_hand = model_row_of(connection, DRAWN_BY_HAND)
+    return connection.execute(
+        "INSERT INTO findings (uid, case_id, model_id, prompt, prompt_name, plane)"
+        " VALUES (?, ?, ?, ?, ?, ?)",
+        (uid, case_row, by_hand, label, natural_name(label), plane),
+    ).lastrowid
 
 
 def _is_known(connection: sqlite3.Connection, uid: str, case: NewCase) -> bool:

@@ -5,16 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 import anyio
-import anyio.to_thread
 from fastapi import APIRouter, Response
 
 from bird_server.errors import ApiError
 from bird_server.operations import metrics
 from bird_server.operations.readiness import floor_from_environment, reasons_against
+from bird_server.operations.shared_call import SharedCall
 from bird_server.service import in_use
 
 router = APIRouter(prefix="/bird/v1", tags=["Operations"])
 STORE_ANSWERS_WITHIN_S = 5.0
+_REASONS = SharedCall(lambda: reasons_against(in_use(), floor_from_environment()))
+_METRICS = SharedCall(metrics.text)
 _UNREADY = {
     "error": "not_ready",
     "detail": "the store cannot be written to",
@@ -63,22 +65,11 @@ async def ready() -> dict[str, str]:
 )
 async def read_metrics() -> Response:
     """Requests, seconds, jobs, stored bytes, the model, the process."""
-    content = await anyio.to_thread.run_sync(metrics.text, limiter=_own_threads())
-    return Response(content, media_type=metrics.CONTENT_TYPE)
+    return Response(await _METRICS.answer(), media_type=metrics.CONTENT_TYPE)
 
 
 async def _reasons_in_time() -> list[str]:
-    """A disk that hangs is a reason too; the check leaves all worker threads to the requests."""
+    """A disk that hangs is a reason too."""
     with anyio.move_on_after(STORE_ANSWERS_WITHIN_S):
-        return await anyio.to_thread.run_sync(
-            reasons_against,
-            in_use(),
-            floor_from_environment(),
-            limiter=_own_threads(),
-            abandon_on_cancel=True,
-        )
+        return await _REASONS.answer()
     return ["the store does not answer"]
-
-
-def _own_threads() -> anyio.CapacityLimiter:
-    return anyio.CapacityLimiter(1)

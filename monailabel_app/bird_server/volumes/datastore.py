@@ -1,14 +1,19 @@
 """MONAI Label's folder of studies, from which no name and no link leads out.
 
 The stock datastore would follow links to other places and overwrite or delete what is there, take
-`datastore_v2.json` or `.bird/...` for an image, and answer unknown ids with a bare 500. Knows
-nothing about HTTP, apart from its refusals.
+`datastore_v2.json` or `.bird/...` for an image, and answer unknown ids with a bare 500. It would
+also change its list of images in several threads at once, and never look at the folder again after
+the first change that it cannot take in. Knows nothing about HTTP, apart from its refusals.
 """
 
 from __future__ import annotations
 
+import logging
 import os
-from contextlib import nullcontext
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +25,17 @@ from bird_server.access.names import check_plain, path_refused, split_suffix
 from bird_server.errors import ApiError
 from bird_vlm.outputs import write_json
 
+logger = logging.getLogger(__name__)
 LABEL_SUFFIXES = (
     *(".nii.gz", ".nii", ".nrrd", ".seg.nrrd", ".mha", ".png", ".jpg", ".jpeg"),
     *(".json", ".mrk.json"),
+)
+_AT_THE_LIST = (  # methods that read or change it
+    *("datalist", "list_images", "get_labeled_images", "get_unlabeled_images", "status", "json"),
+    *("get_image_uri", "get_image_info", "get_label_uri", "get_label_info"),
+    *("get_labels_by_image_id", "get_label_by_image_id", "refresh", "_on_modify_event"),
+    *("add_image", "remove_image", "update_image_info"),
+    *("save_label", "remove_label", "update_label_info"),
 )
 
 
@@ -41,8 +54,38 @@ def image_suffixes() -> list[str]:
     return [pattern.removeprefix("*") for pattern in settings.MONAI_LABEL_DATASTORE_FILE_EXT]
 
 
+@contextmanager
+def _watching_on() -> Iterator[None]:
+    """What fails in the thread that watches would end it; the next change is looked at again."""
+    try:
+        yield
+    except OSError as error:
+        logger.warning("a change of the studies is not taken in yet (%s)", error.strerror)
+
+
+def _alone(method: Callable) -> Callable:
+    @wraps(method)
+    def waiting(self: InsideDatastore, *arguments: Any, **named: Any) -> Any:
+        with self._turn:
+            return method(self, *arguments, **named)
+
+    return waiting
+
+
+def _one_at_a_time(kind: type) -> type:
+    """Requests and the thread that watches the folder take turns at the list of images."""
+    for name in _AT_THE_LIST:
+        setattr(kind, name, _alone(getattr(kind, name)))
+    return kind
+
+
+@_one_at_a_time
 class InsideDatastore(LocalDatastore):
     """Ids are plain names; a link that leads out of the folder is not there at all."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        self._turn = threading.RLock()
+        super().__init__(*arguments, **named)
 
     def get_image_uri(self, image_id: str) -> str:
         return self._only_inside(super().get_image_uri(image_id))
@@ -94,8 +137,19 @@ class InsideDatastore(LocalDatastore):
             write_json(Path(self._datastore_config_path), told)
             self._config_ts = os.stat(self._datastore_config_path).st_mtime
 
+    def _on_any_event(self, event: Any) -> None:
+        with _watching_on():
+            super()._on_any_event(event)
+
+    def _on_modify_event(self, event: Any) -> None:
+        with _watching_on():
+            super()._on_modify_event(event)
+
     def _list_files(self, path: str, patterns: list[str]) -> dict[str, str]:
-        found = super()._list_files(path, patterns)
+        try:
+            found = super()._list_files(path, patterns)
+        except FileNotFoundError:  # a folder of labels that went meanwhile
+            return {}
         return {
             name: file
             for name, file in found.items()

@@ -111,28 +111,34 @@ def _observers(report: CaseReport) -> ObservationContext:
 
 def _groups(number: int, finding: ReviewedFinding, instances: Sequence[Dataset]) -> list[Template]:
     """The slice boxes and the 3D box of one finding."""
+    return [_slice_boxes(number, finding, instances), _whole_box(number, finding, instances)]
+
+
+def _slice_boxes(number: int, finding: ReviewedFinding, instances: Sequence[Dataset]) -> Template:
     from highdicom import sr
 
+    told, tracking = _told(finding), _tracking(number, finding, SLICE_BOXES)
     frame = instances[0].FrameOfReferenceUID
-    told = _told(finding)
-    faces = _polygons(faces_ras(finding.content.roi))
     slices = _polygons([box.corners_ras for box in finding.content.boxes])
-    whole = sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
-        tracking_identifier=_tracking(number, finding, WHOLE_BOX),
-        referenced_volume_surface=sr.VolumeSurface(
-            "POLYGON", faces, frame, _sources(finding, instances)
-        ),
-        measurements=_measurements(finding),
-        **told,
-    )
-    tracking = _tracking(number, finding, SLICE_BOXES)
     if len(slices) == 1:
         region = sr.ImageRegion3D("POLYGON", slices[0], frame)
-        planar = sr.PlanarROIMeasurementsAndQualitativeEvaluations
-        return [planar(tracking, region, **told), whole]
+        return sr.PlanarROIMeasurementsAndQualitativeEvaluations(tracking, region, **told)
     surface = sr.VolumeSurface("POLYGON", slices, frame, _sources(finding, instances))
     volumetric = sr.VolumetricROIMeasurementsAndQualitativeEvaluations
-    return [volumetric(tracking, referenced_volume_surface=surface, **told), whole]
+    return volumetric(tracking, referenced_volume_surface=surface, **told)
+
+
+def _whole_box(number: int, finding: ReviewedFinding, instances: Sequence[Dataset]) -> Template:
+    from highdicom import sr
+
+    faces, frame = _polygons(faces_ras(finding.content.roi)), instances[0].FrameOfReferenceUID
+    surface = sr.VolumeSurface("POLYGON", faces, frame, _sources(finding, instances))
+    return sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
+        tracking_identifier=_tracking(number, finding, WHOLE_BOX),
+        referenced_volume_surface=surface,
+        measurements=_measurements(finding),
+        **_told(finding),
+    )
 
 
 def _told(finding: ReviewedFinding) -> dict[str, Any]:
