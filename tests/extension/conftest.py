@@ -17,6 +17,7 @@ from BiRDLib.logic import Logic  # noqa: E402
 from outcomes import AtOnce, Outcome  # noqa: E402
 from scripted_server import ScriptedServer  # noqa: E402
 from slice_view import SlicerCore, SliceView  # noqa: E402
+from space_view import SpaceView  # noqa: E402
 from voxel_grids import GEOMETRIES  # noqa: E402
 
 
@@ -54,8 +55,22 @@ def make_view(a_core):
     """make_view(name, plane): a slice view that renders."""
     views = []
 
-    def make(name="Red", plane="axial", size=(300, 300)):
-        views.append(SliceView(a_core, name, plane, size))
+    def make(name="Red", plane="axial", size=(300, 300), samples=0):
+        views.append(SliceView(a_core, name, plane, size, samples))
+        return views[-1]
+
+    yield make
+    for view in views:
+        view.close()
+
+
+@pytest.fixture
+def make_space(a_core):
+    """make_space(): a 3D view."""
+    views = []
+
+    def make():
+        views.append(SpaceView(a_core))
         return views[-1]
 
     yield make

@@ -60,10 +60,12 @@ class SlicerCore:
 class SliceView:
     """One slice view as Slicer draws it, off screen.
 
-    `plane` is "axial", "coronal" or "sagittal"; the view's node is `node`, its logic `logic`.
+    `plane` is "axial", "coronal" or "sagittal"; the view's node is `node`, its logic `logic`;
+    `drawings_wanted` grows when it has to be drawn anew, from the first picture on. Each pixel is
+    drawn from so many `samples`; 0 is one.
     """
 
-    def __init__(self, core, name="Red", plane="axial", size=(480, 480)):
+    def __init__(self, core, name="Red", plane="axial", size=(480, 480), samples=0):
         self.logic = slicer.vtkMRMLSliceLogic()
         self.logic.SetMRMLApplicationLogic(core.application)
         core.application.GetSliceLogics().AddItem(self.logic)
@@ -71,8 +73,10 @@ class SliceView:
         self.node = self.logic.AddSliceNode(name)
         self.node.SetMappedInLayout(1)
         self.node.SetOrientation(plane.capitalize())
+        self.drawings_wanted = []
         self._core = core
         self._size = size
+        self._samples = samples
         self._screen = None  # made by the first picture
         self.logic.ResizeSliceNode(*size)
 
@@ -97,7 +101,8 @@ class SliceView:
     def picture(self):
         """The view now, (height, width, 3) uint8, top row first."""
         if self._screen is None:
-            self._screen = _Screen(self._core, self.node, self._size)
+            self._screen = _Screen(self._core, self.node, self._size, self._samples)
+            self._screen.on_wanted(self.drawings_wanted.append)
         self._screen.render(self.logic.GetImageDataConnection())
         image = self._screen.grab()
         width, height, _ = image.GetDimensions()
@@ -127,12 +132,12 @@ class SliceView:
 class _Screen:
     """The render window of one slice view."""
 
-    def __init__(self, core, node, size):
+    def __init__(self, core, node, size, samples):
         self._renderer = vtk.vtkRenderer()
         self._renderer.GetActiveCamera().ParallelProjectionOn()
         self._window = vtk.vtkRenderWindow()
         self._window.SetOffScreenRendering(1)
-        self._window.SetMultiSamples(0)
+        self._window.SetMultiSamples(samples)
         self._window.SetSize(*size)
         self._window.AddRenderer(self._renderer)
         self._interactor = vtk.vtkRenderWindowInteractor()
@@ -142,6 +147,11 @@ class _Screen:
         self._background = _background_actor()
         self._managers = _displayable_managers(core, self._renderer)
         self._managers.SetMRMLDisplayableNode(node)
+
+    def on_wanted(self, callback):
+        """Calls `callback(event)` when the view has to be drawn anew."""
+        update = vtk.vtkCommand.UpdateEvent
+        self._managers.AddObserver(update, lambda group, event: callback(event))
 
     def render(self, background):
         """Draws the slice image (an algorithm output or None) and the markups on it."""

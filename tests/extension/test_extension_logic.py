@@ -240,7 +240,9 @@ def test_results_come_on_the_gui_thread_and_it_stays_free(
     _pump(
         a_threaded_logic.background, lambda: "1 of 2 answered" in dict(an_outcome.progress).values()
     )
-    assert [roi.GetName() for roi in a_threaded_logic.pool.outlines(view.node)] == ["liver 0.90"]
+    assert [outline.words for outline in a_threaded_logic.pool.outlines(view.node)] == [
+        "liver 0.90"
+    ]
     assert a_threaded_logic.busy
     assert "cancel" in a_threaded_logic.can_ground(question)[1]
     a_server.released.set()

@@ -122,9 +122,9 @@ def test_handles_come_out_and_a_moved_box_is_an_edited_finding(
     assert not a_review.edit(a_found_volume, "1/1")
     assert not display.GetHandlesInteractive()
     assert _statuses(a_review, a_found_volume)[0] == "edited"
-    shown = {roi.GetName(): roi for roi in a_logic.pool.outlines(view.node)}
+    shown = {outline.words: outline for outline in a_logic.pool.outlines(view.node)}
     assert set(shown) == {"liver 0.90", "spleen 0.40"}
-    center = geometry.boxOfNode(shown["liver 0.90"])[0]
+    center = shown["liver 0.90"].around.mean(axis=0)
     np.testing.assert_allclose(center[:2], before.center_ras[:2] + np.array([5, 0]), atol=1e-6)
     a_review.undo()
     assert _statuses(a_review, a_found_volume)[0] == "proposed"
@@ -187,7 +187,7 @@ def test_the_threshold_acts_on_views_at_once(a_logic, a_found_volume, make_view)
     rois = a_logic.findings.rois(table)
     assert len(a_logic.pool.outlines(view.node)) == 2
     a_logic.display.showFrom(0.5)
-    assert [roi.GetName() for roi in a_logic.pool.outlines(view.node)] == ["liver 0.90"]
+    assert [outline.words for outline in a_logic.pool.outlines(view.node)] == ["liver 0.90"]
     assert not rois["1/2"].GetDisplayVisibility()
     a_logic.display.showFrom(0.0)
     assert len(a_logic.pool.outlines(view.node)) == 2
@@ -213,7 +213,7 @@ def test_what_is_rejected_leaves_the_views_and_what_is_decided_stays(
     a_review.reject(a_found_volume, ["1/1"])
     a_review.accept(a_found_volume, ["1/2"])
     a_logic.display.showFrom(0.99)
-    assert [roi.GetName() for roi in a_logic.pool.outlines(view.node)] == ["spleen 0.40"]
+    assert [outline.words for outline in a_logic.pool.outlines(view.node)] == ["spleen 0.40"]
     a_review.reopen(a_found_volume, ["1/1"])
     a_logic.display.showFrom(0.5)
     assert len(a_logic.pool.outlines(view.node)) == 2

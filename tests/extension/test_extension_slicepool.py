@@ -5,9 +5,12 @@ import pytest
 import slicer
 
 from BiRDLib import scene as geometry
+from BiRDLib import views
+from BiRDLib.captions import pixels_of
 from BiRDLib.colors import label_color
 from BiRDLib.findings import Findings
-from BiRDLib.slicepool import POOL_SIZE, SlicePool
+from BiRDLib.slicepool import SlicePool
+from BiRDLib.stock import MOST_SHOWN
 from grounding import a_finding, a_grounding
 from voxel_grids import GEOMETRIES, affine, rotation
 
@@ -91,10 +94,10 @@ def test_other_planes_show_the_findings_cut(a_volume, make_view, a_pool):
     assert view.jump(inside).colored_pixels(LIVER) > 200
     assert view.jump(_slice_center(a_volume, "coronal", 40)).colored_pixels(LIVER) == 0
     view.jump(inside)
-    before = geometry.boxOfNode(a_pool.outlines(view.node)[0])[1]
+    before = _extent(a_pool, view)
     roi.SetSize(10, 60, 30)  # the user drags a handle in the 3D view
-    after = geometry.boxOfNode(a_pool.outlines(view.node)[0])[1]
-    assert before.tolist() != after.tolist() == [10, 60, 30]
+    assert before.tolist() == [20, 0, 20]
+    assert _extent(a_pool, view).tolist() == [10, 0, 30]
 
 
 def test_hiding_or_deleting_a_finding_takes_its_slice_boxes_along(a_volume, make_view, a_pool):
@@ -135,7 +138,9 @@ def test_outlines_move_with_the_volume(a_scene, a_volume, make_view, a_pool):
     assert a_pool.outlines(view.node) == []
     view.jump(_slice_center(a_volume, "axial", 5, move @ geometry.ijkToRas(a_volume)))
     (outline,) = a_pool.outlines(view.node)
-    assert outline.GetTransformNodeID() == transform.GetID()
+    corners = [(9.5, 9.5), (29.5, 9.5), (29.5, 24.5), (9.5, 24.5)]
+    expected = [(move @ geometry.ijkToRas(a_volume) @ [*corner, 5, 1])[:3] for corner in corners]
+    np.testing.assert_allclose(_sorted(outline.around), _sorted(expected), atol=1e-6)
     assert view.colored_pixels(LIVER) > 50
 
 
@@ -146,20 +151,83 @@ def test_a_tilted_view_shows_where_it_cuts_the_findings(a_volume, make_view, a_p
     normal, right = tilted[:, 2], tilted[:, 0]
     view.node.SetSliceToRASByNTP(*normal, *right, -10.0, -8.0, -8.0, 0)
     (outline,) = a_pool.outlines(view.node)
-    assert geometry.boxOfNode(outline)[1][2] == pytest.approx(27 * 2)
+    assert outline.around @ normal == pytest.approx([normal @ [-10, -8, -8]] * 4)
+    assert _extent(a_pool, view) == pytest.approx([20, 15, 15 * np.tan(np.pi / 6)])
 
 
-def test_the_pool_grows_and_is_reused(a_scene, a_volume, make_view, a_pool):
+def test_a_view_has_one_drawing_however_many_boxes(a_scene, a_volume, make_view, a_pool):
     view = make_view().show(a_volume)
-    count = POOL_SIZE + 3
-    organs = [a_finding(a_volume, f"organ {n}", [5], (n, 5), (n + 9, 20)) for n in range(count)]
+    organs = [a_finding(a_volume, f"organ {n}", [5], (n, 5), (n + 9, 20)) for n in range(20)]
+    _found(a_volume, *organs)
+    nodes = a_scene.GetNumberOfNodes()
+    for index in [*range(10), *range(10)]:
+        view.jump(_slice_center(a_volume, "axial", index))
+        assert len(a_pool.outlines(view.node)) == (20 if index == 5 else 0)
+    assert a_scene.GetNumberOfNodes() == nodes + 2  # a model and its display node
+
+
+def test_of_too_many_boxes_the_surest_show_and_the_favoured(a_volume, make_view, a_pool):
+    view = make_view().show(a_volume)
+    scores = np.linspace(0.1, 0.9, MOST_SHOWN + 6)
+    organs = [
+        a_finding(a_volume, f"organ {n}", [5], (n % 50, 5), (n % 50 + 9, 20), score=score)
+        for n, score in enumerate(scores)
+    ]
+    _found(a_volume, *organs)
+    a_pool.favour("1/1")
+    view.jump(_slice_center(a_volume, "axial", 5))
+    words = [outline.words for outline in a_pool.outlines(view.node)]
+    assert len(words) == MOST_SHOWN
+    assert words[0] == "organ 0 0.10"
+    assert words[1] == f"organ {MOST_SHOWN + 5} 0.90"
+
+
+def test_scrolling_tells_slicer_of_one_change_however_many_boxes(a_volume, make_view, a_pool):
+    view = make_view().show(a_volume)
+    organs = [a_finding(a_volume, f"organ {n}", [5, 6], (n, 5), (n + 9, 20)) for n in range(20)]
     _found(a_volume, *organs)
     view.jump(_slice_center(a_volume, "axial", 5))
-    assert len(a_pool.outlines(view.node)) == count
-    nodes = a_scene.GetNumberOfNodes()
-    for index in range(20):
-        view.jump(_slice_center(a_volume, "axial", index))
-    assert a_scene.GetNumberOfNodes() == nodes
+    heard = []
+    for node in _own_nodes(a_volume.GetScene()):
+        node.AddObserver("AnyEvent", lambda node, event: heard.append(event))
+    view.jump(_slice_center(a_volume, "axial", 6))
+    assert len(heard) == 1, heard
+
+
+@pytest.mark.parametrize("samples", [0, 4])
+def test_words_lie_on_the_pixels_of_the_view(a_volume, make_view, a_pool, samples):
+    """As sharp as they were made: the middles of letters have the label's own colour."""
+    view = make_view(samples=samples).show(a_volume)
+    _found(a_volume, a_finding(a_volume, "liver", [5], LOW, HIGH))
+    picture = view.jump(_slice_center(a_volume, "axial", 5)).picture().astype(int)
+    rows, columns = np.nonzero(_is(picture, LIVER, tolerance=2))
+    shown = set(zip(columns.tolist(), (-rows).tolist(), strict=True))
+    words = pixels_of("liver 0.90", LIVER)
+    full = (words.colors == [*np.round(255 * np.array(LIVER)), 255]).all(axis=1)
+    letters = words.offsets[full] - words.offsets[full][0]
+    assert len(letters) > 20
+    assert any(all((x + dx, y + dy) in shown for dx, dy in letters.tolist()) for x, y in shown)
+
+
+def test_words_are_larger_in_a_view_with_many_pixels(a_volume, make_view):
+    small, large = (
+        views.sliceFrame(make_view(f"V{n}", "axial", (n, n)).show(a_volume).node).magnified
+        for n in (300, 1200)
+    )
+    assert (small, large) == (1.0, 2.0)
+
+
+def test_scrolling_does_not_draw_3d_views_anew(a_core, a_volume, make_view, make_space, a_pool):
+    view = make_view().show(a_volume)
+    organs = [a_finding(a_volume, f"organ {n}", [5, 6], (n, 5), (n + 9, 20)) for n in range(20)]
+    _found(a_volume, *organs)
+    view.jump(_slice_center(a_volume, "axial", 5))
+    wanted = make_space().drawings_wanted
+    view.jump(_slice_center(a_volume, "axial", 6))
+    view.jump(_slice_center(a_volume, "axial", 8))
+    assert wanted == []
+    a_volume.GetScene().RemoveNode(_own_nodes(a_volume.GetScene())[0])
+    assert wanted
 
 
 def test_boxes_stream_in_before_they_are_stored(a_volume, make_view, a_pool):
@@ -172,15 +240,36 @@ def test_boxes_stream_in_before_they_are_stored(a_volume, make_view, a_pool):
     assert _words(a_pool, view) == []
 
 
+def test_a_box_whose_words_have_no_letters_is_drawn(a_volume, make_view, a_pool):
+    view = make_view("Green", "coronal").show(a_volume)
+    (roi,) = _found(a_volume, a_finding(a_volume, "liver", range(5, 15), LOW, HIGH))
+    roi.SetName("\U0001fac0")  # a sign that the font lacks
+    inside = _slice_center(a_volume, "coronal", 15)
+    assert view.jump(inside).colored_pixels(LIVER) > 100
+
+
+def test_what_changes_without_scrolling_is_drawn_too(a_volume, make_view, a_pool):
+    view = make_view().show(a_volume)
+    boxes = a_finding(a_volume, "liver", [5, 6], LOW, HIGH).boxes
+    view.jump(_slice_center(a_volume, "axial", 5)).picture()
+    for change in (lambda: a_pool.preview(a_volume, "axial", boxes), a_pool.endPreview):
+        before = len(view.drawings_wanted)
+        change()
+        assert len(view.drawings_wanted) > before
+
+
 def test_outlines_are_never_saved_nor_listed_nor_moved_by_hand(a_volume, make_view, a_pool):
     view = make_view().show(a_volume)
     _found(a_volume, a_finding(a_volume, "liver", [5], LOW, HIGH))
     view.jump(_slice_center(a_volume, "axial", 5))
-    (outline,) = a_pool.outlines(view.node)
-    assert not outline.GetSaveWithScene()
-    assert outline.GetHideFromEditors()
-    assert outline.GetLocked()
-    assert not outline.GetDisplayNode().GetVisibility3D()
+    model, display = _own_nodes(a_volume.GetScene())
+    for node in (model, display):
+        assert not node.GetSaveWithScene()
+        assert node.GetHideFromEditors()
+        assert not node.GetUndoEnabled()
+    assert not model.GetSelectable()
+    assert not display.GetVisibility3D()
+    assert display.GetViewNodeIDs() == (view.node.GetID(),)
 
 
 def test_a_closed_scene_leaves_nothing_behind_and_can_be_used_again(
@@ -211,4 +300,25 @@ def test_close_takes_the_outlines_out_of_the_scene(a_scene, a_volume, make_view)
 
 
 def _words(pool, view):
-    return sorted(roi.GetName() for roi in pool.outlines(view.node))
+    return sorted(outline.words for outline in pool.outlines(view.node))
+
+
+def _extent(pool, view):
+    """Edge lengths, along the world's axes, of the one outline that a view shows."""
+    (outline,) = pool.outlines(view.node)
+    return np.round(np.ptp(outline.around, axis=0), 6)
+
+
+def _sorted(points):
+    return sorted(np.round(points, 6).tolist())
+
+
+def _is(picture, color, tolerance=20):
+    return np.abs(picture - np.round(np.array(color) * 255)).max(axis=2) <= tolerance
+
+
+def _own_nodes(scene):
+    """The model and the display node of the one drawing in a scene."""
+    models = slicer.util.getNodesByClass("vtkMRMLModelNode", scene)
+    (model,) = [node for node in models if node.GetName().startswith("BiRD")]
+    return model, model.GetDisplayNode()

@@ -245,7 +245,7 @@ def test_an_answer_has_links_that_jump(a_connected_panel, a_server, a_volume, ma
     assert ui.questionLineEdit.text() == ""
     ui.conversationBrowser.anchorClicked.emit(QUrl("box:0/1"))
     assert _slice(panel, a_volume) == 9
-    assert [roi.GetName() for roi in panel.logic.core.pool.outlines(view.node)] == ["cyst 1.00"]
+    assert [outline.words for outline in panel.logic.core.pool.outlines(view.node)] == ["cyst 1.00"]
     ui.newConversationButton.click()
     assert panel.logic.core.pool.outlines(view.node) == []
     ui.conversationBrowser.anchorClicked.emit(QUrl("box:0/1"))

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from bird_view.BiRDLib import scene as geometry
 from bird_view.BiRDLib import views
+from vtkmodules.util.numpy_support import vtk_to_numpy
+from vtkmodules.vtkRenderingCore import vtkWindowToImageFilter
 
 from bird_view.servers import OwnServer, RunningServer
 from grounding_json import a_box, a_grounding
@@ -25,7 +27,19 @@ def axial_view(page):
 def outlined(page):
     """The words of the outlines that the axial view shows."""
     pool = page.viewer.core.pool
-    return sorted(roi.GetName() for roi in pool.outlines(axial_view(page).get_view_node()))
+    return sorted(outline.words for outline in pool.outlines(axial_view(page).get_view_node()))
+
+
+def drawn_pixels(page, color):
+    """How many pixels of the axial view have about this colour, as rendered."""
+    window = axial_view(page).render_window()
+    window.Render()
+    grabber = vtkWindowToImageFilter()
+    grabber.SetInput(window)
+    grabber.ReadFrontBufferOff()
+    grabber.Update()
+    pixels = vtk_to_numpy(grabber.GetOutput().GetPointData().GetScalars())[:, :3].astype(int)
+    return int((np.abs(pixels - color).max(axis=1) < 20).sum())
 
 
 def asked(page, server, labels="liver\nspleen", **fields):
@@ -70,6 +84,16 @@ def test_typed_names_become_lines_and_outlines_on_their_slices(a_page, a_server)
     assert outlined(a_page) == ["liver 0.90"]
     axial_view(a_page).set_slice_value(-30 + 5 * 8)
     assert outlined(a_page) == []
+
+
+def test_the_view_draws_its_outlines_in_the_colour_of_the_list(a_page, a_server):
+    a_page.run(a_page.client.resize("Red", 300, 300))
+    asked(a_page, a_server)
+    axial_view(a_page).set_slice_value(-30 + 5 * 5)
+    liver = [int(part) for part in re.findall(r"\d+", a_page.shows("lines")[0]["color"])]
+    assert drawn_pixels(a_page, liver) > 200
+    axial_view(a_page).set_slice_value(-30 + 5 * 8)
+    assert drawn_pixels(a_page, liver) == 0
 
 
 def test_boxes_show_while_the_answer_still_comes(a_page, a_server):

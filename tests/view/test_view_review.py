@@ -98,7 +98,7 @@ def test_the_threshold_acts_at_once_on_list_and_views(a_page_with_findings):
     page.type(show_from=0.7)
     assert [line["cells"][0] for line in page.shows("lines")] == ["liver", "gallbladder"]
     assert page.shows("selected") == ""
-    assert [roi.GetName() for roi in page.viewer.core.pool.outlines(view)] == ["liver 0.90"]
+    assert [outline.words for outline in page.viewer.core.pool.outlines(view)] == ["liver 0.90"]
     page.type(show_from=0.0)
     assert len(page.shows("lines")) == 3
 

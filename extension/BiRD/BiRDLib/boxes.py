@@ -10,9 +10,11 @@ from itertools import groupby
 import numpy as np
 
 from . import scene as geometry
+from .colors import label_color
+from .outline import Outlines, cut
 
 _PARALLEL = 0.99  # cosine between view and slice normal, above which a view faces the slices
-_ROOM = 0.2  # of the view's width; left of that, words to the left would leave the view
+_LOW_FACE = [0, 2, 6, 4]  # corners of a slab around one of its faces
 
 # finding: key; words: the caption; plane: of the slices that the box was found on; score: 0..1
 Entry = namedtuple("Entry", "finding label words plane score")
@@ -29,28 +31,10 @@ class Boxes:
     def __init__(self, volume, entries, slabs):
         self.volume = volume
         self.entries = entries
-        self._slabs = slabs
         self._corners = geometry.cornersWorld(volume, *slabs)
         planes = {entry.plane for entry in entries}
         normals = {plane: geometry.sliceNormalWorld(volume, plane) for plane in planes}
         self._normals = np.array([normals[entry.plane] for entry in entries]).reshape(-1, 3)
-
-    def captionOn(self, index, frame):
-        """(world position, leftwards) of a box's words, above it on the view's plane.
-
-        On the view's left half they run leftwards from the box's right corner where there is room,
-        so that the words of a left and a right organ do not meet.
-        """
-        in_view = (self._corners[index] - frame.middle) @ frame.axes  # (8, 3): right, up, out
-        left, right, top = in_view[:, 0].min(), in_view[:, 0].max(), in_view[:, 1].max()
-        leftwards = left + right < 0 and right > -_ROOM * frame.width_mm
-        corner = frame.middle + frame.axes @ [right if leftwards else left, top, 0.0]
-        return corner, bool(leftwards)
-
-    def _cut(self, frame):
-        """Which boxes the view's plane cuts; a plane between two slices cuts one of them."""
-        distance = (self._corners - frame.middle) @ frame.axes[:, 2]  # (boxes, 8)
-        return (distance.min(axis=1) <= 0) & (distance.max(axis=1) > 0)
 
     def _faced(self, frame):
         return np.abs(self._normals @ frame.axes[:, 2]) > _PARALLEL
@@ -73,22 +57,27 @@ class SliceBoxes(Boxes):
             corners = [row.corners_ras for row in own]
             slabs.append(geometry.slabsOfSliceBoxes(volume, plane, corners))
         super().__init__(volume, entries, _joined(slabs))
+        self._middles = self._corners.mean(axis=1)
+        self._thin = self._corners[:, 1] - self._corners[:, 0]  # a slab's last axis varies first
 
     def crossedBy(self, frame):
-        """Indices of the boxes on the slice that a view (scene.Frame) shows."""
-        return np.flatnonzero(self._cut(frame) & self._faced(frame)).tolist()
+        """Which boxes (n,) are on the slice that a view shows.
 
-    def placeOn(self, index, frame):
-        """(center_ras, size_mm, axes_ras), moved within the slice onto the view's plane.
-
-        There the outline is whole, wherever within the slice the view stands.
+        A view that stands between two slices shows one of them.
         """
-        center_ras, size_mm, axes_ras = (part[index] for part in self._slabs)
-        corners = self._corners[index]
-        thin = corners[1] - corners[0]  # the slab's last axis varies first
-        normal = frame.axes[:, 2]
-        depth = (frame.middle - corners.mean(axis=0)) @ normal / (thin @ normal)  # -0.5..0.5
-        return center_ras + depth * size_mm[2] * axes_ras[:, 2], size_mm, axes_ras
+        distance = (self._middles - frame.middle) @ frame.axes[:, 2]
+        reach = np.abs(self._thin @ frame.axes[:, 2]) / 2
+        return (-reach < distance) & (distance <= reach) & self._faced(frame)
+
+    def around(self, indices, frame):
+        """Corners (n, 4, 3) of boxes in their slice, moved within it onto the view's plane.
+
+        There an outline is whole, wherever within the slice the view stands.
+        """
+        thin, normal = self._thin[indices], frame.axes[:, 2]
+        depths = ((frame.middle - self._middles[indices]) @ normal) / (thin @ normal)  # -0.5..0.5
+        faces = self._corners[indices][:, _LOW_FACE]
+        return faces + ((0.5 + depths)[:, None] * thin)[:, None]
 
 
 class FindingBoxes(Boxes):
@@ -109,13 +98,26 @@ class FindingBoxes(Boxes):
         self._moved = np.array([row.finding in moved for row in rows], dtype=bool)
 
     def crossedBy(self, frame):
-        """Indices of the boxes that a view cuts across the slices they were found on."""
+        """Which boxes (n,) a view cuts across the slices they were found on."""
         across = ~self._faced(frame) | self._moved
-        return np.flatnonzero(self._cut(frame) & across).tolist()
+        if across.any():  # none, where a view scrolls through the slices that were asked
+            distance = (self._corners - frame.middle) @ frame.axes[:, 2]  # (n, 8)
+            across &= (distance.min(axis=1) <= 0) & (distance.max(axis=1) > 0)
+        return across
 
-    def placeOn(self, index, frame):
-        """(center_ras, size_mm, axes_ras), the same in every view."""
-        return tuple(part[index] for part in self._slabs)
+    def around(self, indices, frame):
+        """Corners ((k, 3) each) of where the view's plane meets boxes."""
+        return [cut(self._corners[index], frame) for index in indices]
+
+
+def outlines_of(crossed, frame):
+    """Outlines of (boxes, index) in a view (views.Frame) that each is crossed by."""
+    entries = [boxes.entries[n] for boxes, n in crossed]
+    around = []
+    for boxes, own in groupby(crossed, lambda pair: pair[0]):
+        around += list(boxes.around([n for _boxes, n in own], frame))
+    colors = [label_color(entry.label) for entry in entries]
+    return Outlines([entry.words for entry in entries], colors, around)
 
 
 def _joined(slabs):

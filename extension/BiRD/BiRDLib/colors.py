@@ -2,6 +2,7 @@
 
 import colorsys
 import zlib
+from functools import lru_cache
 
 # Neighbours in this list get colours far apart; it goes on from region to region.
 _COMMON = """
@@ -16,6 +17,7 @@ _SATURATIONS = (0.95, 0.6)
 _SIDES = {"left": -0.07, "right": 0.07}  # neighbours on the colour wheel, yet told apart
 
 
+@lru_cache(maxsize=1024)
 def label_color(label):
     """(red, green, blue) in 0..1; spelling, case and word order of the label do not matter.
 

@@ -11,18 +11,15 @@ from itertools import groupby
 import slicer
 
 from . import scene as geometry
-from .colors import label_color
 from .errors import UnusableInput
 from .i18n import tr as _
 from .lines import Line
-from .outline import paint
 from .places import Place, place_of, place_text, same_places
+from .roinode import FINDING, VOLUME, addRoi, relabel
 from .rows import Row, add_columns, append_rows, change_rows, corners_text, read_rows
 from .statuses import ABSENT, PROPOSED
 
 KIND = "BiRD.kind"
-FINDING = "BiRD.finding"  # attribute of an ROI: the key its rows carry
-VOLUME = "BiRD.volume"  # node reference role, from table and ROI to the volume
 ID = "BiRD.id"  # attribute of a table: a name that no other table has, in any scene
 ROI = "BiRD.roi"  # node reference role, from table to the ROIs
 
@@ -71,7 +68,8 @@ class Findings:
                 self._requireIn(volume)
                 key = "{}/{}".format(prompt.split(":", 1)[0], n)
                 rows += finding_rows(finding, key, prompt=prompt, **common)
-                rois.append(self._addRoi(volume, folder, finding, key, common["model"]))
+                rois.append(addRoi(self._scene, volume, finding, key, common["model"]))
+                self._put(rois[-1], folder)
                 yield n
             self._requireIn(volume)
         except (GeneratorExit, UnusableInput):
@@ -154,8 +152,7 @@ class Findings:
         rois = self.rois(table) if renamed else {}
         for key in renamed & rois.keys():
             row = self.row(table, key)
-            _name(rois[key], row.label, row.whole_score, row.model)
-            paint(rois[key].GetDisplayNode(), label_color(row.label))
+            relabel(rois[key], row.label, row.whole_score, row.model)
 
     def place(self, table, key):
         """Place of a finding's 3D box as it stands, or None where its ROI was removed."""
@@ -198,21 +195,6 @@ class Findings:
         self._put(table, self._folder(self._itemParent(volume), "BiRD: " + volume.GetName()))
         return table
 
-    def _addRoi(self, volume, folder, finding, key, model):
-        roi = self._scene.CreateNodeByClass("vtkMRMLMarkupsROINode")
-        roi.UnRegister(None)
-        modifying = roi.StartModify()  # nobody sees it before it is complete
-        roi.SetAttribute(FINDING, key)
-        geometry.placeRoi(roi, volume, finding.center_ras, finding.size_mm, finding.axes_ras)
-        _name(roi, finding.label, finding.score, model)
-        self._scene.AddNode(roi)
-        roi.SetNodeReferenceID(VOLUME, volume.GetID())
-        roi.CreateDefaultDisplayNodes()
-        _styleFinding(roi.GetDisplayNode(), finding.label)
-        roi.EndModify(modifying)
-        self._put(roi, folder)
-        return roi
-
     def _newPrompt(self, table, asked):
         """(words with a number of their own, subject-hierarchy folder) of a question."""
         numbers = (int(row.prompt.split(":", 1)[0]) for row in self.rows(table))
@@ -248,16 +230,6 @@ def _entries(grounding):
     common = {"plane": grounding.plane, "model": grounding.model}
     found = [(finding, common) for finding in grounding.findings]
     return found, [(name, common) for name in grounding.absent]
-
-
-def _styleFinding(display, label):
-    """A named outline in 3D views; slice views get theirs from the pool (slicepool.py)."""
-    paint(display, label_color(label))
-    display.SetVisibility2D(False)
-    display.SetFillVisibility(False)
-    display.SetHandlesInteractive(False)
-    display.SetGlyphScale(0.0)
-    display.SetPropertiesLabelVisibility(True)
 
 
 def finding_rows(finding, key, **common):
@@ -309,9 +281,3 @@ def _size(row, roi):
         return geometry.sizeOfNode(roi)
     place = place_of(row.place)
     return tuple(place.size_mm.tolist()) if place is not None else None
-
-
-def _name(roi, label, score, model):
-    roi.SetName("{} {:.2f}".format(label, score))
-    roi.SetNthControlPointLabel(0, label)
-    roi.SetNthControlPointDescription(0, "{:.3f} by {}".format(score, model or "hand"))

@@ -33,7 +33,7 @@ class Logic(Session):
     def __init__(self, scene, background, make_client=Client):
         super().__init__(background, make_client)
         self.findings = Findings(scene)
-        self.pool = SlicePool(scene, background.later)
+        self.pool = SlicePool(scene)
         self.display = Display(scene, self.pool)
         self._scene = scene
 

@@ -1,126 +1,63 @@
-"""One locked outline with its words in one slice view, used again for different boxes.
+"""What a slice view shows of boxes: where the view's plane meets each, with words in a colour.
 
-Knows nothing about which box belongs there.
+World positions. Knows nothing about findings, nor about what draws it.
 """
 
-from contextlib import contextmanager
+from collections import namedtuple
 
 import numpy as np
-import vtk
 
-from . import scene as geometry
-from .colors import label_color
+_ROOM = 0.2  # of the view's width; left of that, words to the left would leave the view
+_CUTTING = [(a, b) for a in range(8) for b in range(a + 1, 8) if bin(a ^ b).count("1") == 1]
+_STARTS, _ENDS = np.array(_CUTTING).T  # the 12 edges of a box whose corners count in binary
 
-
-class Outline:
-    """An ROI and a caption that only `view` shows, that no list offers and that are never saved."""
-
-    def __init__(self, scene, view):
-        self.roi = _hiddenMarkup(scene, view, "vtkMRMLMarkupsROINode")
-        self._caption = _hiddenMarkup(scene, view, "vtkMRMLMarkupsFiducialNode")
-        _styleBox(self.roi.GetDisplayNode())
-        _styleCaption(self._caption.GetDisplayNode())
-        self.visible = False
-        self._place = None  # boxes, index, frame of the last `show`
-
-    def show(self, boxes, index, frame):
-        """Takes the place, the words and the colour of one of `boxes` (Boxes) on a view."""
-        entry = boxes.entries[index]
-        if not self._stands(boxes, index, frame):
-            with _oneEventEach(*self._nodes()):
-                self._move(boxes, index, frame, entry.words)
-                for markup in (self.roi, self._caption):
-                    paint(markup.GetDisplayNode(), label_color(entry.label))
-            self._place = boxes, index, frame
-        if not self.visible:
-            self._setVisible(True)
-
-    def hide(self):
-        if self.visible:
-            self._setVisible(False)
-
-    def _stands(self, boxes, index, frame):
-        """Whether the outline is where it should be; moving it takes ten times as long."""
-        if self._place is None or self._place[0] is not boxes or self._place[1] != index:
-            return False
-        return all(np.array_equal(*parts) for parts in zip(self._place[2], frame))  # noqa: B905
-
-    def isIn(self, scene):
-        return self.roi.GetScene() is scene and self._caption.GetScene() is scene
-
-    def remove(self):
-        """Takes the nodes out of their scene, where they still are in one."""
-        for markup in (self.roi, self._caption):
-            for node in (markup.GetDisplayNode(), markup):
-                if node is not None and node.GetScene() is not None:
-                    node.GetScene().RemoveNode(node)
-
-    def _move(self, boxes, index, frame, words):
-        self.roi.SetName(words)
-        geometry.placeRoi(self.roi, boxes.volume, *boxes.placeOn(index, frame))
-        position_world, leftwards = boxes.captionOn(index, frame)
-        geometry.placePoint(self._caption, position_world)
-        self._caption.SetNthControlPointLabel(0, words)
-        _justify(self._caption.GetDisplayNode(), leftwards)
-
-    def _nodes(self):
-        markups = (self.roi, self._caption)
-        return (*markups, *(markup.GetDisplayNode() for markup in markups))
-
-    def _setVisible(self, visible):
-        for markup in (self.roi, self._caption):
-            markup.GetDisplayNode().SetVisibility(visible)
-        self.visible = visible
+Outline = namedtuple("Outline", "words color around")  # around (k, 3): corners, one after another
 
 
-@contextmanager
-def _oneEventEach(*nodes):
-    """Every view looks at all markups of the scene at each event."""
-    modifying = [node.StartModify() for node in nodes]
-    try:
-        yield
-    finally:
-        for node, before in zip(nodes, modifying):  # noqa: B905
-            node.EndModify(before)
+class Outlines:
+    """Outlines of one view, in arrays: a view is drawn anew for every slice.
+
+    `words`, `colors` ((r, g, b) in 0..1) and `around` ((k, 3), k > 2) have an entry for each.
+    """
+
+    def __init__(self, words, colors, around):
+        self.words = words
+        self.colors = colors
+        self.counts = np.array([len(corners) for corners in around], dtype=np.int64)
+        self.points = np.concatenate([np.zeros((0, 3)), *around])  # (all corners, 3)
+        self.starts = np.cumsum(self.counts) - self.counts  # where in `points` each begins
+
+    def __len__(self):
+        return len(self.words)
+
+    def __iter__(self):
+        around = np.split(self.points, self.starts[1:])
+        return (Outline(*parts) for parts in zip(self.words, self.colors, around))  # noqa: B905
+
+    def anchors(self, frame):
+        """(positions (n, 3), leftwards (n,)): where words start above their outlines, or end.
+
+        On the view's left half they run leftwards from the right corner where there is room, so
+        that the words of a left and a right organ do not meet.
+        """
+        across, up = ((self.points - frame.middle) @ frame.axes[:, :2]).T
+        left = np.minimum.reduceat(across, self.starts)
+        right = np.maximum.reduceat(across, self.starts)
+        top = np.maximum.reduceat(up, self.starts)
+        leftwards = (left + right < 0) & (right > -_ROOM * frame.width_mm)
+        in_view = np.column_stack([np.where(leftwards, right, left), top])
+        return frame.middle + in_view @ frame.axes[:, :2].T, leftwards
 
 
-def paint(display, color):
-    """Gives a markups display node one colour, selected or not."""
-    display.SetSelectedColor(*color)
-    display.SetColor(*color)
+def cut(corners, frame):
+    """Where a view's plane meets a box: corners (k, 3), k in 3..6, around the middle of the cut.
 
-
-def _hiddenMarkup(scene, view, kind):
-    markup = scene.CreateNodeByClass(kind)
-    markup.UnRegister(None)
-    markup.SetHideFromEditors(True)
-    markup.SetSaveWithScene(False)
-    markup.SetUndoEnabled(False)
-    markup.SetLocked(True)
-    scene.AddNode(markup)
-    markup.CreateDefaultDisplayNodes()
-    display = markup.GetDisplayNode()
-    display.SetSaveWithScene(False)
-    display.SetVisibility(False)
-    display.SetVisibility3D(False)
-    display.SetViewNodeIDs([view.GetID()])
-    display.SetGlyphScale(0.0)
-    return markup
-
-
-def _styleBox(display):
-    display.SetHandlesInteractive(False)
-    display.SetFillVisibility(False)
-    display.SetPropertiesLabelVisibility(False)
-
-
-def _styleCaption(display):
-    display.SetPointLabelsVisibility(True)
-    display.SetTextScale(2.5)
-    display.GetTextProperty().SetVerticalJustificationToBottom()
-    display.GetTextProperty().SetShadow(True)
-
-
-def _justify(display, leftwards):
-    words = display.GetTextProperty()
-    words.SetJustification(vtk.VTK_TEXT_RIGHT if leftwards else vtk.VTK_TEXT_LEFT)
+    `corners` (8, 3) count in binary, the last axis of the box fastest. The plane must cut the box.
+    """
+    distance = (corners - frame.middle) @ frame.axes[:, 2]
+    crossed = (distance[_STARTS] <= 0) != (distance[_ENDS] <= 0)
+    starts, ends = _STARTS[crossed], _ENDS[crossed]
+    share = (distance[starts] / (distance[starts] - distance[ends]))[:, None]
+    points = corners[starts] + share * (corners[ends] - corners[starts])
+    right, up = ((points - points.mean(axis=0)) @ frame.axes[:, :2]).T
+    return points[np.argsort(np.arctan2(up, right))]

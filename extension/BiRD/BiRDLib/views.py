@@ -13,8 +13,11 @@ from .i18n import tr as _
 from .scene import positionsIjk, shapeIjk, sliceAxis, sliceNormalWorld, sliceUnder, viewMatrices
 
 # Where a slice view stands, in world: its middle, its axes (3, 3; the columns are the unit vectors
-# towards the right edge, towards the top edge and out of the picture), width and height in mm.
-Frame = namedtuple("Frame", "middle axes width_mm height_mm")
+# towards the right edge, towards the top edge and out of the picture), width and height in mm,
+# pixels_to_world (4, 4), and how much its words are magnified: views on screens with small pixels
+# have many.
+Frame = namedtuple("Frame", "middle axes width_mm height_mm pixels_to_world magnified")
+_USUAL_EDGE, _MOST_MAGNIFIED = 600, 2.5  # pixels; times
 
 
 def currentSlice(scene, volume, plane):
@@ -71,7 +74,9 @@ def sliceFrame(view):
     xy_to_ras, slice_to_ras = viewMatrices(view)
     middle = xy_to_ras @ [width / 2.0, height / 2.0, 0.0, 1.0]
     axes = slice_to_ras[:3, :3]
-    return Frame(middle[:3], axes / np.linalg.norm(axes, axis=0), *view.GetFieldOfView()[:2])
+    axes = axes / np.linalg.norm(axes, axis=0)
+    magnified = min(max(1.0, min(width, height) / _USUAL_EDGE), _MOST_MAGNIFIED)
+    return Frame(middle[:3], axes, *view.GetFieldOfView()[:2], xy_to_ras, magnified)
 
 
 def layersOf(view):

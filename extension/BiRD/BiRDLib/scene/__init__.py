@@ -24,7 +24,6 @@ from .rois import (
     cornersWorld,
     moveAlike,
     moveTogether,
-    placePoint,
     placeRoi,
     sizeOfNode,
 )
@@ -44,7 +43,6 @@ __all__ = [
     "moveAlike",
     "moveTogether",
     "nearestRasAxes",
-    "placePoint",
     "placeRoi",
     "positionsIjk",
     "requireUsableVolume",

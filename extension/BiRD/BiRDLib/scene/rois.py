@@ -4,7 +4,6 @@ Parent transforms of both are honoured.
 """
 
 import numpy as np
-import vtk
 
 from ..errors import UnusableInput
 from ..i18n import tr as _
@@ -86,14 +85,6 @@ def boxOfNode(roi):
 def sizeOfNode(roi):
     """Edge lengths of an ROI node, mm, before its parent transform."""
     return tuple(roi.GetSize())
-
-
-def placePoint(point, position_world):
-    """Puts a one-point markup where the views show that position."""
-    if point.GetNumberOfControlPoints() == 0:
-        point.AddControlPointWorld(vtk.vtkVector3d(*position_world))
-    else:
-        point.SetNthControlPointPositionWorld(0, *map(float, position_world))
 
 
 def moveTogether(node, volume):
