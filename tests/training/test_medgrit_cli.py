@@ -7,6 +7,8 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 from typer.testing import CliRunner, Result
 
 from bird_training.cli import app
@@ -93,6 +95,23 @@ def test_a_used_folder_is_not_taken_for_another_run(a_folder_of_cases: Path, a_r
     assert (stopped / "bird-mini" / "model.safetensors").is_file()
 
 
+@pytest.mark.slow
+def test_a_training_goes_through_the_stages_that_are_named(
+    a_folder_of_cases: Path, a_run: Path, tmp_path: Path
+):
+    start = a_run / "bird-mini"
+    options = ("--start", start, "--stages", "speak", "--steps", 2, "--batch", 2)
+    result = medgrit("pretrain", a_folder_of_cases, tmp_path, *options, "--test-fraction", 0.1)
+    assert result.exit_code == 0, result.output
+    assert [folder.name for folder in (tmp_path / "checkpoints").iterdir()] == ["speak"]
+    before, after = (
+        load_file(folder / "model.safetensors") for folder in (start, tmp_path / "bird-mini")
+    )
+    changed = {name for name, value in after.items() if not torch.equal(value, before[name])}
+    assert any("language_model" in name for name in changed)
+    assert not any("vision_tower" in name for name in changed)
+
+
 @pytest.mark.shared
 def test_build_and_pretrain_hold_out_the_same_cases(shared, tmp_path):
     source = shared / "data" / "sa_med2d_mini"
@@ -110,6 +129,11 @@ def test_build_and_pretrain_hold_out_the_same_cases(shared, tmp_path):
     [
         pytest.param(
             ("pretrain", "nowhere", "out"), ["nowhere", "missing"], id="pretrain-no-folder"
+        ),
+        pytest.param(
+            ("pretrain", "nowhere", "out", "--stages", "see,hear"),
+            ["stages: 'hear'", "see,speak,both"],
+            id="pretrain-no-such-stage",
         ),
         pytest.param(("build", "nowhere", "out"), ["nowhere"], id="build-no-folder"),
         pytest.param(("train", "nowhere", "out"), ["nowhere"], id="train-no-folder"),

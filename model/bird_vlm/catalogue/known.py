@@ -17,7 +17,7 @@ KNOWN: tuple[Card, ...] = (
         id=None,
         family="bird",
         dialect="bird",
-        parameters=6_613_080,
+        parameters=6_583_128,
         licence="research use",
         research_only=True,
         gated=False,
@@ -25,7 +25,7 @@ KNOWN: tuple[Card, ...] = (
             *("CT", "MR", "PET", "X-ray", "ultrasound"),
             *("endoscopy", "dermoscopy", "fundus"),
         ),
-        image_size=256,
+        image_size=160,
         note="Comes with the package; answers for the objects in its labels.json and no others.",
     ),
     Card(

@@ -42,6 +42,9 @@ def pretrain(
     start: Annotated[
         Path | None, typer.Option(help="A checkpoint or model folder to begin with.")
     ] = None,
+    stages: Annotated[
+        str, typer.Option(help="Which to train; with --start, those that it has not been through.")
+    ] = "see,speak,both",
     resume: Annotated[bool, typer.Option(help="Go on where the training in OUT stopped.")] = False,
 ) -> None:
     """Make bird-mini from scratch: learn to see from masks, then to speak of what is seen.
@@ -58,6 +61,7 @@ def pretrain(
     from bird_training.splits import split_by_case
     from bird_training.twins import find_twins
 
+    chosen = recipe.stages_called(stages.split(","))
     given = [value is not None for value in (brain, brain_labels, brain_classes)]
     if any(given) and not all(given):
         raise BirdError("brain: --brain, --brain-labels and --brain-classes go together")
@@ -73,6 +77,13 @@ def pretrain(
             brain, brain_labels, classes, out / "slices", dataset="OASIS", modality="mr", copies=36
         )
     folder = recipe.train_mini(
-        records, out, minutes=minutes, steps=steps, batch=batch, start=start, resume=resume
+        records,
+        out,
+        minutes=minutes,
+        steps=steps,
+        batch=batch,
+        start=start,
+        stages=chosen,
+        resume=resume,
     )
     print(folder)

@@ -31,8 +31,7 @@ class PictureDataset(Dataset):
     """Records -> model inputs of one picture and its questions (`collate` makes a batch).
 
     Every draw is random: augmentation, questions and absent objects. With no `turns` there are
-    pictures alone. `size` is the picture's side in pixels, the processor's where it is not given;
-    `grid` the side of the dense targets in cells.
+    pictures alone. `grid` is the side of the dense targets in cells.
     """
 
     def __init__(
@@ -43,7 +42,6 @@ class PictureDataset(Dataset):
         *,
         grid: int,
         turns: int = 0,
-        size: int | None = None,
         workers: int = 2,
     ) -> None:
         self.records = list(records)
@@ -51,7 +49,7 @@ class PictureDataset(Dataset):
         self.classes = {label: i for i, label in enumerate(vocabulary.labels)}
         self.grid, self.turns = grid, turns
         image_processor = processor.image_processor
-        self.size = size or image_processor.size["height"]
+        self.size = image_processor.size["height"]
         self.mean = torch.tensor(image_processor.image_mean)[:, None, None]
         self.std = torch.tensor(image_processor.image_std)[:, None, None]
         self.writer = TurnTokens(processor)
