@@ -35,7 +35,7 @@ DATA = {
     "client.py": {"BiRD cancel"},
     "conversation.py": {"Question: {} Answer: {} ", "{}{}Question: {}", "{}Question: {}"},
     "display.py": {"by BiRD"},
-    "findings.py": {"{} {:.2f}", "{:.3f} by {}"},
+    "drawing.py": {"BiRD boxes in {}"},
     "job.py": {"BiRD: unexpected error"},
     "connecting.py": {"~/BiRD studies"},
     "localserver.py": {
@@ -45,6 +45,7 @@ DATA = {
     "parameters.py": {"current slice"},
     "question.py": {"current slice", "visible range", "whole volume"},
     "rehearsal.py": {"sizes: (.*)", "space directions: (.*)", "space origin: (.*)"},
+    "roinode.py": {"{} {:.2f}", "{:.3f} by {}"},
     "segments.py": {"threshold in the box", "grow from seeds in the box", "by hand"},
     "worklist.py": {"expected organ missing", "to review"},
 }
