@@ -89,6 +89,15 @@ def batch(*questions) -> BatchQuestion:
     return BatchQuestion(kind="batch", questions=list(questions))
 
 
+def over_within(job: Job, seconds: float) -> bool:
+    """Whether a job ends in time."""
+    try:
+        wait_until(lambda: job.is_over, seconds)
+    except TimeoutError:
+        return False
+    return True
+
+
 def until_over(*jobs: Job) -> None:
     wait_until(lambda: all(job.is_over for job in jobs), seconds=30)
 

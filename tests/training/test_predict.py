@@ -21,6 +21,7 @@ from bird_training.evaluation.predict import predict
 from bird_training.evaluation.predictions import read_predictions
 from bird_training.evaluation.questions import read_test_set
 from bird_vlm.errors import BirdError
+from bird_vlm.grammar import parse_grounding
 
 TASKS = ("VG", "ROC", "RC", "MIA")
 
@@ -225,12 +226,10 @@ def test_presence_is_what_the_product_reads(an_answerer, questions):
     asked = [q for q in questions if q.task == "VG"][:6]
     ours = [answer for (answer, *_) in an_answerer.answer([[q] for q in asked])]
     for question, answer in zip(asked, ours, strict=True):
-        label = "liver" if "liver" in question.text else "heart"
+        label = parse_grounding(question.annotation).label
         features = engine.encode([read_slice_picture(question.picture)])
         ((product,),) = engine.ground(features, [label])
         assert answer.score == pytest.approx(product.presence, abs=1e-4)
-        if answer.score > 0.5:
-            assert answer.text == product.text
 
 
 def test_answers_do_not_hang_on_their_company(an_answerer, questions):
